@@ -6,6 +6,7 @@ from aforo.sdk.component import (
     Quantity,
     Rate,
     Settings,
+    SignedRate,
     configure,
     settings_form,
 )
@@ -110,6 +111,7 @@ __all__ = [
     "SegmentId",
     "Settings",
     "SignalId",
+    "SignedRate",
     "SubscriptionId",
     "TaxEngine",
     "TaxRequest",

@@ -1,7 +1,8 @@
 """What a plugin brings: a frozen class whose fields are its settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -16,7 +17,13 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from aforo.sdk.errors import Invalid
-from aforo.sdk.money import INTEGER_DIGITS_MAX, RATE_DECIMALS_MAX, parse_quantity, parse_rate
+from aforo.sdk.money import (
+    INTEGER_DIGITS_MAX,
+    QUANTITY_DECIMALS_MAX,
+    RATE_DECIMALS_MAX,
+    parse_quantity,
+    parse_rate,
+)
 
 
 class Settings(BaseModel):
@@ -85,24 +92,32 @@ def _rate(value: Any) -> Decimal:
     return _read(parse_rate, value)
 
 
-def _read(parse: Any, value: Any) -> Decimal:
+def _signed_rate(value: Any) -> Decimal:
+    return _read(partial(parse_rate, negative=True), value)
+
+
+def _read(parse: Callable[[Any], Decimal], value: Any) -> Decimal:
     try:
-        number: Decimal = parse(value)
+        return parse(value)
     except Invalid as error:
         raise ValueError(error.message) from error  # Lets pydantic add the path.
-    return number
 
 
-def _schema(decimals: int) -> WithJsonSchema:
-    pattern = rf"^[0-9]{{1,{INTEGER_DIGITS_MAX}}}(\.[0-9]{{1,{decimals}}})?$"
+def _schema(decimals: int, *, sign: str = "") -> WithJsonSchema:
+    pattern = rf"^{sign}[0-9]{{1,{INTEGER_DIGITS_MAX}}}(\.[0-9]{{1,{decimals}}})?$"
     return WithJsonSchema({"type": "string", "pattern": pattern})
 
 
-Quantity = Annotated[Decimal, BeforeValidator(_quantity), _schema(12)]
+Quantity = Annotated[Decimal, BeforeValidator(_quantity), _schema(QUANTITY_DECIMALS_MAX)]
 """Billable units as a setting: not negative, at most 15 integer digits and 12 decimals."""
 
 Rate = Annotated[Decimal, BeforeValidator(_rate), _schema(RATE_DECIMALS_MAX)]
 """A price per unit or a share: not negative, at most 15 integer digits and 18 decimals."""
+
+SignedRate = Annotated[
+    Decimal, BeforeValidator(_signed_rate), _schema(RATE_DECIMALS_MAX, sign="-?")
+]
+"""A share that may be below 0, such as the limit of a margin; bounds as `Rate`."""
 
 Amount = Annotated[Decimal, BeforeValidator(_rate), _schema(RATE_DECIMALS_MAX)]
 """An amount of money in the plan's currency: not negative, bounds as `Rate`."""

@@ -1,0 +1,73 @@
+"""QUOTA: the first units are included, what goes beyond is charged per unit or per block."""
+
+from decimal import Decimal
+from enum import StrEnum
+
+from pydantic import Field, model_validator
+
+from aforo.sdk import Amount, Invalid, PricedLine, PricingModel, Quantity, Rate, Usage
+from aforo_standard.pricing.labels import number
+
+
+class BlockRounding(StrEnum):
+    """Whether a block counts when it is full or as soon as it is started."""
+
+    FULL = "FULL"
+    STARTED = "STARTED"
+
+
+class Quota(PricingModel):
+    """Overage is charged either by `overageUnitPrice` or by `blockSize` and `blockPrice`."""
+
+    key = "QUOTA"
+    summary = "The first units are included, the rest is charged per unit or per block"
+
+    included: Quantity = Field(description="Units that cost nothing.")
+    overage_unit_price: Rate | None = None
+    block_size: Quantity | None = Field(default=None, gt=0)
+    block_price: Amount | None = None
+    block_rounding: BlockRounding = BlockRounding.FULL
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Quota":
+        if self.overage_unit_price is not None:
+            for name in ("block_size", "block_price", "block_rounding"):
+                if name in self.model_fields_set and getattr(self, name) is not None:
+                    raise Invalid(
+                        "overage is charged per unit or per block, not both: "
+                        "give either overageUnitPrice or blockSize and blockPrice",
+                        field=type(self).model_fields[name].alias,
+                    )
+        elif self.block_size is None and self.block_price is None:
+            raise Invalid(
+                "overage has no price: give overageUnitPrice, or blockSize and blockPrice",
+                field="overageUnitPrice",
+            )
+        elif self.block_size is None:
+            raise Invalid("a blockPrice needs a blockSize", field="blockSize")
+        elif self.block_price is None:
+            raise Invalid("a blockSize needs a blockPrice", field="blockPrice")
+        return self
+
+    def price(self, usage: Usage) -> list[PricedLine]:
+        """A line of what is included, and a line of the overage if there is any."""
+        lines = []
+        within = min(usage.quantity, self.included)
+        if within or not usage.quantity:
+            lines.append(PricedLine(f"Included: {number(self.included)}", within, Decimal(0)))
+        overage = usage.quantity - within
+        if overage:
+            lines.append(self._overage(overage))
+        return lines
+
+    def _overage(self, units: Decimal) -> PricedLine:
+        if self.overage_unit_price is not None:
+            return PricedLine("Overage", units, self.overage_unit_price)
+        if self.block_size is None or self.block_price is None:
+            raise AssertionError("checked when the settings were saved")
+        blocks, rest = divmod(units, self.block_size)
+        if rest and self.block_rounding is BlockRounding.STARTED:
+            blocks += 1
+        rounding = self.block_rounding.lower()
+        label = f"Overage: {rounding} blocks of {number(self.block_size)}"
+        return PricedLine(label, blocks, self.block_price)
