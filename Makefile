@@ -1,0 +1,70 @@
+# Every command a person or a machine runs here. `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := plugins/aforo-standard
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-reset test check format schema bench serve worker docs lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/.demo: requirements/demo.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Aforo needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked dependencies …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/demo.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . $(addprefix -e ,$(PLUGINS))
+	@touch $@
+
+$(BIN)/.dev: requirements/dev.lock $(BIN)/.demo
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+demo: $(BIN)/.demo ## start everything on embedded engines with a month of believable usage
+	@$(BIN)/aforo demo
+
+demo-reset: $(BIN)/.demo ## forget the demo's data
+	@$(BIN)/aforo demo --reset
+
+test: $(BIN)/.dev ## the whole suite on real engines
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(BIN)/.dev ## format, lint, types, contracts, dependencies
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/deptry .
+
+format: $(BIN)/.dev ## write the code as `make check` wants it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schema: $(BIN)/.dev ## write schema.graphql from the code
+	@$(BIN)/aforo schema > schema.graphql
+
+bench: $(BIN)/.dev ## measure, each figure beside its limit
+	@$(BIN)/python -m benchmarks
+
+serve: $(BIN)/.demo ## the API alone, on AFORO_*_URL
+	@$(BIN)/aforo serve
+
+worker: $(BIN)/.demo ## the worker alone, on AFORO_*_URL
+	@$(BIN)/aforo worker
+
+docs: $(BIN)/.dev ## check the manual's links and examples
+	@$(BIN)/python -m pytest tests/test_docs.py
+
+lock: $(BIN)/.dev ## pin every dependency again
+	@for target in server: demo:embedded dev:embedded; do \
+	  name=$${target%%:*}; extra=$${target#*:}; group=; \
+	  test $$name = dev && group="--group dev"; \
+	  $(BIN)/uv pip compile -q pyproject.toml $${extra:+--extra $$extra} $$group --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/$$name.lock || exit 1; \
+	done
+
+clean: ## remove what the commands made
+	@rm -rf $(VENV) .aforo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info plugins/*/*.egg-info

@@ -1,0 +1,1 @@
+"""Aforo meters usage, prices it, bills it, watches the margin and acts on it."""

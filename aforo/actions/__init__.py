@@ -1,0 +1,1 @@
+"""ACTION: the ladder from a signal to what is done about it, every decision recorded."""

@@ -1,0 +1,1 @@
+"""INVOICE: stages 7 to 10, from billable units to what is due."""

@@ -1,0 +1,1 @@
+"""What is sold: products, meters, rate plans, entitlements, offerings, cost rates, discounts."""

@@ -1,0 +1,1 @@
+"""EVENT: stages 1 to 6, from a request body to billable units."""

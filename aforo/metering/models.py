@@ -1,0 +1,148 @@
+"""Tables of the ingestion path: keys, inbox, segments, quarantine."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from aforo.storage.tables import (
+    NOW_DEFAULT,
+    TENANT_DEFAULT,
+    TenantTable,
+    choice,
+    json,
+    moment,
+)
+
+
+class KeyState(StrEnum):
+    """What became of the event that holds an idempotency key."""
+
+    ACCEPTED = "ACCEPTED"
+    QUARANTINED = "QUARANTINED"
+
+
+class SegmentState(StrEnum):
+    """How far a sealed segment has come."""
+
+    SEALED = "SEALED"
+    CONFIRMED = "CONFIRMED"
+
+
+class EventKey(SQLModel, table=True):
+    """An idempotency key and the first event that used it: permanent deduplication."""
+
+    __tablename__ = "event_key"
+    __table_args__ = {"postgresql_partition_by": "HASH (tenant_id, key_hash)"}
+
+    tenant_id: UUID = Field(
+        default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
+    )
+    key_hash: bytes = Field(primary_key=True)
+    """SHA-256 of the key."""
+    payload_hash: bytes
+    """SHA-256 of the canonical body: equal bodies have equal hashes."""
+    event_id: UUID
+    state: KeyState = choice(KeyState)
+    occurred_at: datetime = moment()
+    received_at: datetime = moment()
+
+
+class EventInbox(SQLModel, table=True):
+    """Accepted events on their way into a segment. A row here is the acknowledgement."""
+
+    __tablename__ = "event_inbox"
+    __table_args__ = (
+        sa.Index("event_inbox_by_segment", "tenant_id", "segment_id", "position"),
+        sa.Index("event_inbox_unsealed", "seq", postgresql_where=sa.text("segment_id IS NULL")),
+    )
+
+    tenant_id: UUID = Field(
+        default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
+    )
+    event_id: UUID = Field(primary_key=True)
+    seq: int = Field(
+        default=None, sa_type=sa.BigInteger, sa_column_args=(sa.Identity(always=True),)
+    )
+    """Order of insertion. Gaps are normal: only the transaction horizon says what is complete."""
+    xid: int = Field(
+        default=None,
+        sa_type=sa.BigInteger,
+        sa_column_kwargs={"server_default": sa.text("pg_current_xact_id()::text::bigint")},
+    )
+    """The transaction that wrote the row; sealed once no older transaction is still open."""
+    key_hash: bytes
+    body: str
+    """The enriched event as canonical JSON: one archive line."""
+    segment_id: int | None = Field(default=None, sa_type=sa.BigInteger)
+    position: int | None = None
+
+
+class Segment(SQLModel, table=True):
+    """A sealed run of one tenant's events. It never changes; the last confirmed one is the
+    watermark that bills read up to."""
+
+    __tablename__ = "segment"
+    __table_args__ = (
+        sa.Index("segment_unconfirmed", "segment_id", postgresql_where=sa.text("state = 'SEALED'")),
+    )
+
+    tenant_id: UUID = Field(
+        default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
+    )
+    segment_id: int = Field(
+        default=None,
+        primary_key=True,
+        sa_type=sa.BigInteger,
+        sa_column_args=(sa.Identity(always=True),),
+    )
+    """Rising over all tenants."""
+    state: SegmentState = choice(SegmentState, default=SegmentState.SEALED)
+    events: int
+    sha256: bytes
+    """Of the archive file's content."""
+    previous_sha256: bytes
+    """Of this tenant's segment before it; zeros for the first."""
+    sealed_at: datetime = moment()
+    confirmed_at: datetime | None = moment(default=None)
+
+
+class IngestBatch(TenantTable, table=True):
+    """What one request brought: the numbers behind the conservation identity."""
+
+    __tablename__ = "ingest_batch"
+
+    received: int
+    accepted: int
+    duplicates: int
+    conflicts: int
+    rejected: int
+    quarantined: int
+
+
+class EventConflict(TenantTable, table=True):
+    """A second body under a used key: recorded and visible, never counted."""
+
+    __tablename__ = "event_conflict"
+
+    idempotency_key: str
+    event_id: UUID
+    """The first event, which stands."""
+    body: dict[str, Any] = json()
+
+
+class QuarantinedEvent(TenantTable, table=True):
+    """A well-formed event whose customer, meter, key or subscription is unknown."""
+
+    __tablename__ = "quarantined_event"
+    __table_args__ = (sa.Index("quarantined_event_by_code", "tenant_id", "code"),)
+
+    code: str
+    message: str
+    key_hash: bytes
+    body: dict[str, Any] = json()
+    """The event as it was sent."""
+    received_at: datetime = moment(sa_column_kwargs={"server_default": NOW_DEFAULT})

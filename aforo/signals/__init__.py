@@ -1,0 +1,1 @@
+"""SIGNAL: detections from the tenant's own numbers, each fired once per period."""

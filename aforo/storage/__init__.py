@@ -1,0 +1,1 @@
+"""The only drivers: PostgreSQL, ClickHouse and Redis, behind the scope of one tenant."""

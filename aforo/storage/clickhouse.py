@@ -1,0 +1,110 @@
+"""ClickHouse: the projection of the event log, read through views that demand a tenant."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from anyio import CapacityLimiter, to_thread
+from clickhouse_connect.driver.client import Client
+
+from aforo.sdk.ids import TenantId
+
+QUERIES_AT_ONCE = 8
+QUERY_TIMEOUT_SECONDS = 120
+T = TypeVar("T")
+
+
+class Events:
+    """The process's client of ClickHouse. The driver blocks, so calls run in threads."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client: Client | None = None
+        self._limiter: CapacityLimiter | None = None
+
+    def of(self, tenant_id: TenantId) -> "TenantEvents":
+        """What one tenant may read."""
+        return TenantEvents(self, tenant_id)
+
+    async def run(self, call: Callable[[Client], T]) -> T:
+        """Do something with the client, in a thread of its own.
+
+        Raises: clickhouse_connect's errors; `OperationalError` where the engine is away.
+        """
+        if self._limiter is None:
+            self._limiter = CapacityLimiter(QUERIES_AT_ONCE)
+        return await to_thread.run_sync(
+            lambda: call(self._connected()), limiter=self._limiter, abandon_on_cancel=True
+        )
+
+    async def ping(self) -> None:
+        """Raise where ClickHouse cannot be reached."""
+        await self.run(lambda client: client.query("SELECT 1"))
+
+    async def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        data: Sequence[Sequence[Any]],
+    ) -> None:
+        """Insert column-oriented data as one block; the caller says whose rows they are."""
+        await self.run(
+            lambda client: client.insert(table, data, column_names=columns, column_oriented=True)
+        )
+
+    async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run a statement that gives no rows."""
+        await self.run(lambda client: client.command(sql, parameters=dict(parameters or {})))
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of a query over all tenants: for the sealer, which names the tenant itself."""
+        result = await self.run(lambda client: client.query(sql, parameters=dict(parameters or {})))
+        return list(result.named_results())
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._client is not None:
+            self._client.close()
+
+    def _connected(self) -> Client:
+        # Opened at first use: a process starts, and takes events, also while ClickHouse is away.
+        if self._client is None:
+            self._client = connect(self._url)
+        return self._client
+
+
+class TenantEvents:
+    """One tenant's events. Every query gets the parameter `tenant`, and the views demand it."""
+
+    def __init__(self, events: Events, tenant_id: TenantId) -> None:
+        self._events = events
+        self._tenant_id = str(tenant_id)
+
+    async def query(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows of a query that reads `…_of(tenant = {tenant:UUID})` views, as dictionaries."""
+        return await self._events.query(sql, {**parameters, "tenant": self._tenant_id})
+
+    async def command(self, sql: str, **parameters: Any) -> None:
+        """Run a statement about this tenant's rows that gives none back."""
+        await self._events.command(sql, {**parameters, "tenant": self._tenant_id})
+
+
+def connect(url: str) -> Client:
+    """A client for `http(s)://user:password@host:port/database`."""
+    parts = urlsplit(url)
+    return clickhouse_connect.get_client(
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or (8443 if parts.scheme == "https" else 8123),
+        username=parts.username or "default",
+        password=parts.password or "",
+        database=parts.path.strip("/") or "default",
+        interface=parts.scheme,
+        # Sessions would make the server refuse a second query at the same time.
+        autogenerate_session_id=False,
+        connect_timeout=5,
+        send_receive_timeout=QUERY_TIMEOUT_SECONDS,
+        settings={"session_timezone": "UTC"},
+    )

@@ -1,0 +1,97 @@
+"""PostgreSQL: the pools of a process, and the session that knows whose rows it may touch."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+
+from aforo.storage.tables import TenantTable
+
+APP_ROLE = "aforo_app"
+SYSTEM_ROLE = "aforo_system"
+
+STATEMENT_TIMEOUT_MS = 60_000
+CONNECT_TIMEOUT_SECONDS = 5
+POOL_TIMEOUT_SECONDS = 10
+
+
+class TenantSession(Session):
+    """A session that is about the tenant in `info["tenant_id"]`, or, without one, about the
+    system's few tables under the system role."""
+
+
+def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
+    """Open a pool whose connections have taken on `role`; the login itself owns nothing."""
+    return create_async_engine(
+        url,
+        pool_size=connections_max,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_SECONDS,
+            "server_settings": {
+                "role": role,
+                "application_name": f"aforo:{role}",
+                "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS),
+                "timezone": "UTC",
+            },
+        },
+    )
+
+
+def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    """Sessions over a pool; their rows stay readable after the commit."""
+    return async_sessionmaker(engine, sync_session_class=TenantSession, expire_on_commit=False)
+
+
+@event.listens_for(TenantSession, "do_orm_execute")
+def _add_the_tenant(state: ORMExecuteState) -> None:
+    """Add `tenant_id = :tenant` to every statement: the first wall, beside row security."""
+    tenant_id = state.session.info.get("tenant_id")
+    if tenant_id is None or not (state.is_select or state.is_update or state.is_delete):
+        return
+    state.statement = state.statement.options(
+        with_loader_criteria(
+            TenantTable, lambda table: _owner(table) == tenant_id, include_aliases=True
+        )
+    )
+
+
+def _owner(table: Any) -> Any:
+    # SQLAlchemy tries the criterion on the unmapped base class once, which has no column.
+    return getattr(table, "tenant_id", sa.null())
+
+
+@event.listens_for(TenantSession, "before_flush")
+def _stamp(session: Session, _flush: UOWTransaction, _instances: object) -> None:
+    """Give new rows the scope's tenant and moment; a row of another tenant is a bug."""
+    if (tenant_id := session.info.get("tenant_id")) is None:
+        return
+    for row in session.new:
+        if isinstance(row, TenantTable):
+            if row.tenant_id is None:
+                row.tenant_id = tenant_id
+            if row.created_at is None:
+                row.created_at = session.info["now"]
+        _assert_own(row, tenant_id)
+
+
+@event.listens_for(TenantTable, "load", propagate=True)
+def _check_loaded(row: TenantTable, context: Any) -> None:
+    """The last wall: a foreign row that came this far is a bug, and goes no further."""
+    if (tenant_id := context.session.info.get("tenant_id")) is not None:
+        _assert_own(row, tenant_id)
+
+
+def _assert_own(row: object, tenant_id: object) -> None:
+    owner = getattr(row, "tenant_id", tenant_id)
+    if owner not in {None, tenant_id}:
+        raise AssertionError(f"a {type(row).__name__} of another tenant in this tenant's scope")

@@ -1,0 +1,92 @@
+"""Redis: hints, counters and the bounded live log. Whatever is lost here can be made again."""
+
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import Any, cast
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from aforo.sdk.ids import TenantId
+
+LIVE_LOG_MAX = 10_000
+"""Messages kept per tenant and stream."""
+READ_BLOCK_MS = 5_000
+READ_COUNT = 500
+
+log = structlog.get_logger()
+
+
+class Live:
+    """The process's connections to Redis."""
+
+    def __init__(self, url: str) -> None:
+        self._redis: Redis = Redis.from_url(
+            url, decode_responses=True, socket_connect_timeout=2, max_connections=2_000
+        )
+
+    def of(self, tenant_id: TenantId) -> "TenantLive":
+        """What one tenant may touch."""
+        return TenantLive(self._redis, tenant_id)
+
+    async def ping(self) -> None:
+        """Raise `RedisError` where Redis cannot be reached."""
+        await self._redis.ping()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._redis.aclose()
+
+
+class TenantLive:
+    """One tenant's counters and streams; every key starts with the tenant."""
+
+    def __init__(self, redis: Redis, tenant_id: TenantId) -> None:
+        self._redis = redis
+        self._prefix = f"aforo:{tenant_id}:"
+        self._pending: list[tuple[str, dict[str, Any]]] = []
+
+    def announce(self, stream: str, message: Mapping[str, Any]) -> None:
+        """Tell the subscribers of a stream, once the scope's transaction has committed."""
+        self._pending.append((stream, dict(message)))
+
+    async def flush(self) -> None:
+        """Send what was announced. Subscribers are a courtesy: a Redis that is down costs them
+        the message, and costs the caller nothing."""
+        if not self._pending:
+            return
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for stream, message in self._pending:
+                    body = msgspec.json.encode(message).decode()
+                    pipe.xadd(self._prefix + stream, {"m": body}, maxlen=LIVE_LOG_MAX)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            log.warning("live messages dropped", messages=len(self._pending), error=str(error))
+        self._pending.clear()
+
+    async def follow(
+        self, stream: str, *, after: str = "$"
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield `(position, message)` of a stream, from after a position or from now on."""
+        position = after
+        while True:
+            found = await self._redis.xread(
+                {self._prefix + stream: position}, count=READ_COUNT, block=READ_BLOCK_MS
+            )
+            for _, entries in found:
+                for position, entry in entries:
+                    yield position, msgspec.json.decode(entry["m"])
+
+    async def counters(self, name: str) -> dict[str, str]:
+        """All fields of a counter hash."""
+        found: Any = await cast("Awaitable[Any]", self._redis.hgetall(self._prefix + name))
+        return dict(found)
+
+    async def set_counters(self, name: str, fields: Mapping[str, str], *, ttl_seconds: int) -> None:
+        """Overwrite fields of a counter hash, and let it be forgotten in time."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._prefix + name, mapping=dict(fields))
+            pipe.expire(self._prefix + name, ttl_seconds)
+            await pipe.execute()

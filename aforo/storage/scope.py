@@ -1,0 +1,144 @@
+"""The one door: a scope is one tenant, one transaction, one moment."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from aforo.plugins import Registry
+from aforo.sdk.ids import TenantId
+from aforo.settings import Settings
+from aforo.storage import clickhouse, postgres, redis
+from aforo.storage.clock import Clock, SystemClock
+from aforo.storage.faults import engine_faults
+from aforo.storage.jobs import Job, JobName, JobState
+from aforo.storage.tables import new_id
+
+APP_CONNECTIONS_MAX = 20
+SYSTEM_CONNECTIONS_MAX = 10
+
+_ENTER = sa.text(
+    "SELECT set_config('aforo.tenant_id', :tenant_id, true), set_config('aforo.now', :now, true)"
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One tenant, one transaction, one moment: all that a query or command may touch."""
+
+    tenant_id: TenantId
+    now: datetime
+    db: AsyncSession
+    events: clickhouse.TenantEvents
+    live: redis.TenantLive
+    plugins: Registry
+
+    async def enqueue(
+        self,
+        name: JobName,
+        *,
+        unique_key: str | None = None,
+        run_at: datetime | None = None,
+        **arguments: Any,
+    ) -> None:
+        """Ask for a background job; it exists only if this transaction commits.
+
+        While a job of the same name and `unique_key` waits, asking again changes nothing.
+        """
+        row = insert(Job).values(
+            id=new_id(),
+            name=name,
+            arguments=arguments,
+            unique_key=unique_key,
+            state=JobState.QUEUED,
+            run_at=run_at or self.now,
+            tries=0,
+        )
+        await self.db.execute(row.on_conflict_do_nothing())
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What one process shares: connection pools, the plugin registry and the clock."""
+
+    settings: Settings
+    plugins: Registry
+    clock: Clock
+    app: AsyncEngine
+    cross_tenant: AsyncEngine
+    events: clickhouse.Events
+    live: redis.Live
+    app_sessions: async_sessionmaker[AsyncSession]
+    system_sessions: async_sessionmaker[AsyncSession]
+
+    @asynccontextmanager
+    async def scope(self, tenant_id: TenantId) -> AsyncIterator[Scope]:
+        """Open a transaction that can see only this tenant; commit unless it raises.
+
+        Raises: `Unavailable` where PostgreSQL or ClickHouse cannot be reached.
+        """
+        live = self.live.of(tenant_id)
+        now = self.clock.now()
+        with engine_faults():
+            async with self.app_sessions.begin() as db:
+                db.sync_session.info.update(tenant_id=tenant_id, now=now)
+                await db.execute(_ENTER, {"tenant_id": str(tenant_id), "now": now.isoformat()})
+                yield Scope(
+                    tenant_id=tenant_id,
+                    now=now,
+                    db=db,
+                    events=self.events.of(tenant_id),
+                    live=live,
+                    plugins=self.plugins,
+                )
+        await live.flush()
+
+    @asynccontextmanager
+    async def system(self, reason: str) -> AsyncIterator[AsyncSession]:
+        """Open a transaction across tenants, under a role that sees only the system's tables.
+
+        `reason` says in the log of a failure who asked. Each row written names its tenant.
+        """
+        with engine_faults():
+            try:
+                async with self.system_sessions.begin() as db:
+                    yield db
+            except sa.exc.ProgrammingError:
+                log.exception("the system role was refused", reason=reason)
+                raise
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await self.app.dispose()
+        await self.cross_tenant.dispose()
+        await self.live.close()
+        self.events.close()
+
+
+def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = None) -> Runtime:
+    """Make the pools of a process. Nothing is connected before the first use."""
+    app = postgres.connect(
+        settings.database_url, role=postgres.APP_ROLE, connections_max=APP_CONNECTIONS_MAX
+    )
+    cross_tenant = postgres.connect(
+        settings.database_url, role=postgres.SYSTEM_ROLE, connections_max=SYSTEM_CONNECTIONS_MAX
+    )
+    return Runtime(
+        settings=settings,
+        plugins=plugins,
+        clock=clock or SystemClock(),
+        app=app,
+        cross_tenant=cross_tenant,
+        events=clickhouse.Events(settings.clickhouse_url),
+        live=redis.Live(settings.redis_url),
+        app_sessions=postgres.sessions(app),
+        system_sessions=postgres.sessions(cross_tenant),
+    )

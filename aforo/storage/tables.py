@@ -1,0 +1,65 @@
+"""What every table of a tenant has in common."""
+
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+from uuid_utils import compat
+
+TENANT_DEFAULT = sa.text("current_setting('aforo.tenant_id')::uuid")
+NOW_DEFAULT = sa.text("current_setting('aforo.now')::timestamptz")
+
+
+def new_id() -> UUID:
+    """A UUIDv7: ids sort in the order in which they were made."""
+    return compat.uuid7()
+
+
+class TenantTable(SQLModel):
+    """A row that belongs to one tenant; its key starts with the tenant.
+
+    The scope fills in `tenant_id` and `created_at`; the database's own defaults take both
+    from the scope's transaction, so a row written past the session gets the same values.
+    """
+
+    tenant_id: UUID = Field(
+        default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
+    )
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    created_at: datetime = Field(
+        default=None,
+        sa_type=sa.DateTime(timezone=True),
+        sa_column_kwargs={"server_default": NOW_DEFAULT},
+    )
+
+
+def moment(**options: Any) -> Any:
+    """A column that holds a moment in UTC."""
+    return Field(sa_type=sa.DateTime(timezone=True), **options)
+
+
+def exact(**options: Any) -> Any:
+    """A column that holds a decimal of any size, unrounded."""
+    return Field(sa_type=sa.Numeric(), **options)
+
+
+def json(**options: Any) -> Any:
+    """A column that holds a JSON value."""
+    return Field(sa_type=JSONB, **options)
+
+
+def choice(kind: type[Enum], **options: Any) -> Any:
+    """A column that holds one of the values of an enumeration, by its name."""
+    return Field(sa_type=sa.Enum(kind, native_enum=False, length=32), **options)
+
+
+def belongs_to(table: str, *columns: str) -> sa.ForeignKeyConstraint:
+    """A foreign key within one tenant. PostgreSQL checks keys past row security, so the
+    tenant has to be part of the key itself."""
+    return sa.ForeignKeyConstraint(
+        ["tenant_id", *columns], [f"{table}.tenant_id", f"{table}.id"], name=f"{columns[0]}_fkey"
+    )

@@ -1,0 +1,1 @@
+"""Who bought it: customers with the hierarchy below them, and their subscriptions."""

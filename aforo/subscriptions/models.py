@@ -1,0 +1,134 @@
+"""Tables of the customers, the billing hierarchy below them, and subscriptions."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import Field
+
+from aforo.storage.tables import TenantTable, belongs_to, choice, moment
+
+
+class BillingMode(StrEnum):
+    """Where a charge goes at settlement."""
+
+    POSTPAID = "POSTPAID"
+    PREPAID = "PREPAID"
+    HYBRID = "HYBRID"
+
+
+class SubscriptionState(StrEnum):
+    """Whether a subscription still runs."""
+
+    ACTIVE = "ACTIVE"
+    TERMINATED = "TERMINATED"
+
+
+class Customer(TenantTable, table=True):
+    """The payer."""
+
+    __tablename__ = "customer"
+    __table_args__ = (
+        sa.UniqueConstraint("tenant_id", "external_id"),
+        sa.Index("customer_by_name", "tenant_id", "name", "id"),
+    )
+
+    external_id: str
+    """The tenant's own id of the customer, as events name it."""
+    name: str
+    email: str | None = None
+    currency: str = Field(max_length=3)
+    time_zone: str = "UTC"
+    """IANA zone whose midnights bound the billing periods."""
+    country: str | None = Field(default=None, max_length=2)
+    region: str | None = None
+    postal_code: str | None = None
+    tax_number: str | None = None
+    segment: str | None = None
+
+
+class Team(TenantTable, table=True):
+    """A part of a customer: the second level of the billing hierarchy."""
+
+    __tablename__ = "team"
+    __table_args__ = (
+        belongs_to("customer", "customer_id"),
+        sa.UniqueConstraint("tenant_id", "customer_id", "code"),
+    )
+
+    customer_id: UUID
+    code: str
+    name: str
+
+
+class Agent(TenantTable, table=True):
+    """A program that works for a team: the third level."""
+
+    __tablename__ = "agent"
+    __table_args__ = (
+        belongs_to("team", "team_id"),
+        sa.UniqueConstraint("tenant_id", "team_id", "code"),
+    )
+
+    team_id: UUID
+    code: str
+    name: str
+
+
+class CustomerKey(TenantTable, table=True):
+    """A customer's own API key: the lowest level. Only its hash is kept."""
+
+    __tablename__ = "customer_key"
+    __table_args__ = (
+        belongs_to("customer", "customer_id"),
+        belongs_to("agent", "agent_id"),
+        sa.UniqueConstraint("tenant_id", "key_hash"),
+    )
+
+    customer_id: UUID
+    agent_id: UUID | None = None
+    name: str
+    key_hash: bytes
+    valid_from: datetime = moment()
+    valid_to: datetime | None = moment(default=None)
+
+
+class Subscription(TenantTable, table=True):
+    """A customer's purchase of one offering, for as long as `[starts_at, ends_at)`."""
+
+    __tablename__ = "subscription"
+    __table_args__ = (
+        belongs_to("customer", "customer_id"),
+        belongs_to("offering", "offering_id"),
+        sa.Index("subscription_by_customer", "tenant_id", "customer_id", "starts_at"),
+        sa.Index("subscription_by_due", "tenant_id", "billed_until"),
+    )
+
+    customer_id: UUID
+    offering_id: UUID
+    state: SubscriptionState = choice(SubscriptionState, default=SubscriptionState.ACTIVE)
+    billing_mode: BillingMode = choice(BillingMode, default=BillingMode.POSTPAID)
+    starts_at: datetime = moment()
+    ends_at: datetime | None = moment(default=None)
+    anchor_day: int
+    """Day of the month on which periods start, 1 to 31; short months use their last day."""
+    grace_seconds: int = 3600
+    """How long an invoice stays a draft after its period ended."""
+    billed_until: datetime = moment()
+    """End of the last period that has a finalised invoice; at first the start."""
+
+
+class SubscriptionDiscount(TenantTable, table=True):
+    """A discount that a subscription enjoys; the lowest position is applied first."""
+
+    __tablename__ = "subscription_discount"
+    __table_args__ = (
+        belongs_to("subscription", "subscription_id"),
+        belongs_to("discount", "discount_id"),
+        sa.UniqueConstraint("tenant_id", "subscription_id", "position"),
+    )
+
+    subscription_id: UUID
+    discount_id: UUID
+    position: int

@@ -1,0 +1,1 @@
+"""Who calls: tenants and the API keys that speak for them."""

@@ -1,0 +1,53 @@
+"""Tables of the tenants and their API keys."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import Field, SQLModel
+
+from aforo.storage.tables import NOW_DEFAULT, TenantTable, choice, moment
+
+
+class Environment(StrEnum):
+    """Whether a tenant's numbers are real money."""
+
+    LIVE = "live"
+    TEST = "test"
+
+
+class KeyScope(StrEnum):
+    """What an API key may do."""
+
+    INGEST = "ingest"
+    READ = "read"
+    WRITE = "write"
+
+
+class Tenant(SQLModel, table=True):
+    """The operator: the company that runs its monetization on Aforo."""
+
+    __tablename__ = "tenant"
+
+    tenant_id: UUID = Field(primary_key=True)
+    name: str
+    environment: Environment = choice(Environment)
+    created_at: datetime = moment(default=None, sa_column_kwargs={"server_default": NOW_DEFAULT})
+
+
+class ApiKey(TenantTable, table=True):
+    """One of the tenant's own keys for this API. The secret itself is never stored."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (sa.UniqueConstraint("public_id"),)
+
+    public_id: str = Field(max_length=32)
+    """The part of the key that may be shown; unique over all tenants."""
+    secret_hash: bytes
+    """HMAC-SHA256 of the secret under the installation's pepper."""
+    name: str
+    scopes: list[str] = Field(sa_type=ARRAY(sa.String))
+    expires_at: datetime | None = moment(default=None)
+    revoked_at: datetime | None = moment(default=None)

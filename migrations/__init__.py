@@ -1,0 +1,1 @@
+"""Migrations: PostgreSQL by alembic, ClickHouse by the numbered files in `clickhouse/`."""
