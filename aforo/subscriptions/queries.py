@@ -1,0 +1,126 @@
+"""Reads customers, their hierarchy, and subscriptions."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from aforo.catalog.models import Entitlement, Offering, OfferingEntitlement, RatePlanLine
+from aforo.sdk import (
+    AgentId,
+    CustomerId,
+    CustomerKeyId,
+    MeterId,
+    OfferingId,
+    ProductId,
+    SubscriptionId,
+    TeamId,
+)
+from aforo.storage.scope import Scope
+from aforo.subscriptions.hierarchy import Hierarchy, KeyLife, Place
+from aforo.subscriptions.models import Agent, Customer, CustomerKey, Subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionLife:
+    """What ingestion needs of a subscription: when it ran, and what it covers."""
+
+    subscription_id: SubscriptionId
+    offering_id: OfferingId
+    product_id: ProductId
+    starts_at: datetime
+    ends_at: datetime | None
+    meter_ids: frozenset[MeterId]
+    """Meters that the offering prices or grants a quota over."""
+
+    def contains(self, at: datetime) -> bool:
+        return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
+
+
+async def resolve(
+    scope: Scope, external_ids: Collection[str], key_hashes: Collection[bytes]
+) -> Hierarchy:
+    """The customers and keys that a batch of events names, those that exist; two statements."""
+    customers: dict[str, CustomerId] = {}
+    if external_ids:
+        named = await scope.db.execute(
+            sa.select(Customer).where(col(Customer.external_id).in_(external_ids))
+        )
+        customers = {row.external_id: CustomerId(row.id) for row in named.scalars()}
+    keys: dict[bytes, KeyLife] = {}
+    if key_hashes:
+        found = await scope.db.execute(
+            sa.select(CustomerKey, Agent)
+            .outerjoin(Agent, col(Agent.id) == col(CustomerKey.agent_id))
+            .where(col(CustomerKey.key_hash).in_(key_hashes))
+        )
+        keys = {key.key_hash: _key_life(key, agent) for key, agent in found}
+    return Hierarchy(customers=customers, keys=keys)
+
+
+def _key_life(key: CustomerKey, agent: Agent | None) -> KeyLife:
+    place = Place(
+        customer_id=CustomerId(key.customer_id),
+        team_id=None if agent is None else TeamId(agent.team_id),
+        agent_id=None if agent is None else AgentId(agent.id),
+        customer_key_id=CustomerKeyId(key.id),
+    )
+    return KeyLife(place=place, valid_from=key.valid_from, valid_to=key.valid_to)
+
+
+async def active_subscriptions(
+    scope: Scope, customer_ids: Collection[UUID]
+) -> dict[CustomerId, list[SubscriptionLife]]:
+    """Every subscription of these customers, the oldest first, also those that have ended:
+    an event inside a life that is over is still billable. Two statements."""
+    if not customer_ids:
+        return {}
+    rows = await scope.db.execute(
+        sa.select(Subscription, Offering)
+        .join(Offering, col(Offering.id) == col(Subscription.offering_id))
+        .where(col(Subscription.customer_id).in_(customer_ids))
+        .order_by(col(Subscription.starts_at), col(Subscription.id))
+    )
+    pairs = [(subscription, offering) for subscription, offering in rows]
+    meters = await meters_by_offering(scope, {offering.id for _, offering in pairs})
+    lives: dict[CustomerId, list[SubscriptionLife]] = defaultdict(list)
+    for subscription, offering in pairs:
+        lives[CustomerId(subscription.customer_id)].append(
+            SubscriptionLife(
+                subscription_id=SubscriptionId(subscription.id),
+                offering_id=OfferingId(offering.id),
+                product_id=ProductId(offering.product_id),
+                starts_at=subscription.starts_at,
+                ends_at=subscription.ends_at,
+                meter_ids=meters[offering.id],
+            )
+        )
+    return dict(lives)
+
+
+async def meters_by_offering(
+    scope: Scope, offering_ids: Collection[UUID]
+) -> dict[UUID, frozenset[MeterId]]:
+    """The meters that each offering prices or grants a quota over; one statement."""
+    priced = (
+        sa.select(col(Offering.id), col(RatePlanLine.meter_id))
+        .join(RatePlanLine, col(RatePlanLine.rate_plan_id) == col(Offering.rate_plan_id))
+        .where(col(Offering.id).in_(offering_ids), col(RatePlanLine.meter_id).is_not(None))
+    )
+    granted = (
+        sa.select(col(OfferingEntitlement.offering_id), col(Entitlement.meter_id))
+        .join(Entitlement, col(Entitlement.id) == col(OfferingEntitlement.entitlement_id))
+        .where(
+            col(OfferingEntitlement.offering_id).in_(offering_ids),
+            col(Entitlement.meter_id).is_not(None),
+        )
+    )
+    found: dict[UUID, set[MeterId]] = {offering_id: set() for offering_id in offering_ids}
+    for offering_id, meter_id in await scope.db.execute(priced.union(granted)):
+        found[offering_id].add(cast("MeterId", meter_id))
+    return {offering_id: frozenset(meters) for offering_id, meters in found.items()}
