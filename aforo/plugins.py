@@ -79,9 +79,10 @@ def load_registry(*, extra: Sequence[object] = ()) -> Registry:
 
 
 def _installed() -> Iterator[_Plugin]:
-    # By name, so that a clash is reported the same way on every machine.
-    for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP)):
-        dist = entry_point.dist
+    found = [(point.dist, point) for point in entry_points(group=ENTRY_POINT_GROUP)]
+    # In a fixed order, so that a clash is reported the same way on every machine.
+    found.sort(key=lambda pair: (pair[0].name if pair[0] else "", pair[1].name))
+    for dist, entry_point in found:
         distribution, version = (dist.name, dist.version) if dist else (None, None)
         name = f"plugin {entry_point.name!r} of {distribution} {version}"
         try:
@@ -104,7 +105,8 @@ def _register(manager: pluggy.PluginManager, plugin: _Plugin) -> None:
     try:
         manager.register(plugin.implementation, name=plugin.name)
     except pluggy.PluginValidationError as error:
-        raise PluginError(f"{plugin.name} has a hook that does not fit: {error}") from error
+        reason = str(error).splitlines()[-1]  # Before it pluggy shows the definition.
+        raise PluginError(f"{plugin.name} has a hook that does not fit: {reason}") from error
     except ValueError as error:
         raise PluginError(f"{plugin.name} is registered twice") from error
     callers = manager.get_hookcallers(plugin.implementation) or []

@@ -61,7 +61,10 @@ class Detector(Component, ABC, Generic[Evidence]):
 
     @abstractmethod
     def detect(self, evidence: Evidence) -> Detection | None:
-        """The deepest breach, or None. Pure: the same evidence gives the same detection."""
+        """The deepest breach, or None. Pure: the same evidence gives the same detection.
+
+        Called within `exact()`: use `divide` where a division is meant.
+        """
 
     def is_rearmed(self, evidence: Evidence, threshold: str) -> bool:  # noqa: ARG002
         """Whether the evidence is back on the safe side of a threshold, hysteresis included."""

@@ -11,6 +11,7 @@ from aforo.sdk import (
     Invalid,
     Level,
     MarginEvidence,
+    Money,
     Rate,
     SignedRate,
     divide,
@@ -58,10 +59,11 @@ class MarginGuard(Detector[MarginEvidence]):
             loss = evidence.cogs - evidence.revenue
             if loss < self.loss_floor:
                 return None
-            found = f"A loss of {loss:f} {evidence.currency} without revenue reaches the floor of"
-            return self._detection(
-                evidence, "L1", self.loss_floor, f"{found} {self.loss_floor:f} {evidence.currency}"
+            floor = f"{self.loss_floor:f} {evidence.currency}"
+            found = (
+                f"A loss of {_money(loss, evidence)} without revenue reaches the floor of {floor}"
             )
+            return self._detection(evidence, "L1", self.loss_floor, found)
         for threshold in _LEVELS:
             limit = self._limit(threshold)
             if margin < limit:
@@ -87,8 +89,8 @@ class MarginGuard(Detector[MarginEvidence]):
     ) -> Detection:
         margin = _margin(evidence)
         sentence = (
-            f"{found}: revenue {evidence.revenue:f} {evidence.currency}, "
-            f"COGS {evidence.cogs:f} {evidence.currency}."
+            f"{found}: revenue {_money(evidence.revenue, evidence)}, "
+            f"COGS {_money(evidence.cogs, evidence)}."
         )
         if evidence.uncosted_events:
             sentence += f" {evidence.uncosted_events} events have no known cost and are not in it."
@@ -119,4 +121,8 @@ def _margin(evidence: MarginEvidence) -> Decimal | None:
 
 
 def _percent(share: Decimal) -> str:
-    return f"{round_half_up(share.scaleb(2), 1):f} %"
+    return f"{round_half_up(share.scaleb(2), 2):f} %"
+
+
+def _money(amount: Decimal, evidence: MarginEvidence) -> str:
+    return str(Money(amount, evidence.currency).rounded())
