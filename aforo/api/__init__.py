@@ -1,0 +1,1 @@
+"""The edge: GraphQL, and the few routes that are not GraphQL."""
