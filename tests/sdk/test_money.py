@@ -125,7 +125,7 @@ def test_every_active_currency_is_known() -> None:
 
 
 QUANTITIES = ["0", "1", "007", "0.5", "374", "123456789012345", "0.123456789012"]
-NO_QUANTITIES = [
+NO_QUANTITIES: list[object] = [
     *("", " ", " 1", "1 ", "1\n", "+1", "-1", ".5", "5.", "1,000", "1_000", "1e3", "1E-3", "0x10"),
     *(
         "NaN",
