@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from aforo.storage.tables import (
     NOW_DEFAULT,
-    TENANT_DEFAULT,
+    TenantRow,
     TenantTable,
     choice,
     json,
@@ -32,15 +32,12 @@ class SegmentState(StrEnum):
     CONFIRMED = "CONFIRMED"
 
 
-class EventKey(SQLModel, table=True):
+class EventKey(TenantRow, table=True):
     """An idempotency key and the first event that used it: permanent deduplication."""
 
     __tablename__ = "event_key"
-    __table_args__ = {"postgresql_partition_by": "HASH (tenant_id, key_hash)"}
+    __table_args__ = ({"postgresql_partition_by": "HASH (tenant_id, key_hash)"},)
 
-    tenant_id: UUID = Field(
-        default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
-    )
     key_hash: bytes = Field(primary_key=True)
     """SHA-256 of the key."""
     payload_hash: bytes
@@ -51,7 +48,7 @@ class EventKey(SQLModel, table=True):
     received_at: datetime = moment()
 
 
-class EventInbox(SQLModel, table=True):
+class EventInbox(TenantRow, table=True):
     """Accepted events on their way into a segment. A row here is the acknowledgement."""
 
     __tablename__ = "event_inbox"
@@ -60,9 +57,6 @@ class EventInbox(SQLModel, table=True):
         sa.Index("event_inbox_unsealed", "seq", postgresql_where=sa.text("segment_id IS NULL")),
     )
 
-    tenant_id: UUID = Field(
-        default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
-    )
     event_id: UUID = Field(primary_key=True)
     seq: int = Field(
         default=None, sa_type=sa.BigInteger, sa_column_args=(sa.Identity(always=True),)
@@ -81,7 +75,7 @@ class EventInbox(SQLModel, table=True):
     position: int | None = None
 
 
-class Segment(SQLModel, table=True):
+class Segment(TenantRow, table=True):
     """A sealed run of one tenant's events. It never changes; the last confirmed one is the
     watermark that bills read up to."""
 
@@ -90,9 +84,6 @@ class Segment(SQLModel, table=True):
         sa.Index("segment_unconfirmed", "segment_id", postgresql_where=sa.text("state = 'SEALED'")),
     )
 
-    tenant_id: UUID = Field(
-        default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
-    )
     segment_id: int = Field(
         default=None,
         primary_key=True,
@@ -131,7 +122,8 @@ class EventConflict(TenantTable, table=True):
     idempotency_key: str
     event_id: UUID
     """The first event, which stands."""
-    body: dict[str, Any] = json()
+    properties: str
+    """What was sent this time, as canonical JSON."""
 
 
 class QuarantinedEvent(TenantTable, table=True):

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
 
-from aforo.storage.tables import TenantTable
+from aforo.storage.tables import TenantRow, TenantTable
 
 APP_ROLE = "aforo_app"
 SYSTEM_ROLE = "aforo_system"
@@ -60,7 +60,7 @@ def _add_the_tenant(state: ORMExecuteState) -> None:
         return
     state.statement = state.statement.options(
         with_loader_criteria(
-            TenantTable, lambda table: _owner(table) == tenant_id, include_aliases=True
+            TenantRow, lambda table: _owner(table) == tenant_id, include_aliases=True
         )
     )
 
@@ -76,16 +76,15 @@ def _stamp(session: Session, _flush: UOWTransaction, _instances: object) -> None
     if (tenant_id := session.info.get("tenant_id")) is None:
         return
     for row in session.new:
-        if isinstance(row, TenantTable):
-            if row.tenant_id is None:
-                row.tenant_id = tenant_id
-            if row.created_at is None:
-                row.created_at = session.info["now"]
+        if isinstance(row, TenantRow) and row.tenant_id is None:
+            row.tenant_id = tenant_id
+        if isinstance(row, TenantTable) and row.created_at is None:
+            row.created_at = session.info["now"]
         _assert_own(row, tenant_id)
 
 
-@event.listens_for(TenantTable, "load", propagate=True)
-def _check_loaded(row: TenantTable, context: Any) -> None:
+@event.listens_for(TenantRow, "load", propagate=True)
+def _check_loaded(row: TenantRow, context: Any) -> None:
     """The last wall: a foreign row that came this far is a bug, and goes no further."""
     if (tenant_id := context.session.info.get("tenant_id")) is not None:
         _assert_own(row, tenant_id)

@@ -19,16 +19,21 @@ def new_id() -> UUID:
     return compat.uuid7()
 
 
-class TenantTable(SQLModel):
+class TenantRow(SQLModel):
     """A row that belongs to one tenant; its key starts with the tenant.
 
-    The scope fills in `tenant_id` and `created_at`; the database's own defaults take both
-    from the scope's transaction, so a row written past the session gets the same values.
+    The scope fills the tenant in; the database's own default takes it from the scope's
+    transaction, so a row written past the session gets the same.
     """
 
     tenant_id: UUID = Field(
         default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
     )
+
+
+class TenantTable(TenantRow):
+    """A tenant's row with an id of its own, and the moment of the scope that wrote it."""
+
     id: UUID = Field(default_factory=new_id, primary_key=True)
     created_at: datetime = Field(
         default=None,

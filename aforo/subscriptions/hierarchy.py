@@ -47,6 +47,12 @@ class Hierarchy:
     keys: Mapping[bytes, KeyLife]
     """By the hash that `hash_customer_key` gives."""
 
+    @property
+    def customer_ids(self) -> set[CustomerId]:
+        """Every customer that something in the batch leads to."""
+        by_key = {life.place.customer_id for life in self.keys.values()}
+        return by_key.union(self.customers.values())
+
     def lookup(
         self, *, customer: str | None, key_hash: bytes | None, at: datetime
     ) -> Place | Unplaced:

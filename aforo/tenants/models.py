@@ -2,13 +2,12 @@
 
 from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from aforo.storage.tables import NOW_DEFAULT, TenantTable, choice, moment
+from aforo.storage.tables import NOW_DEFAULT, TenantRow, TenantTable, choice, moment
 
 
 class Environment(StrEnum):
@@ -26,12 +25,11 @@ class KeyScope(StrEnum):
     WRITE = "write"
 
 
-class Tenant(SQLModel, table=True):
+class Tenant(TenantRow, table=True):
     """The operator: the company that runs its monetization on Aforo."""
 
     __tablename__ = "tenant"
 
-    tenant_id: UUID = Field(primary_key=True)
     name: str
     environment: Environment = choice(Environment)
     created_at: datetime = moment(default=None, sa_column_kwargs={"server_default": NOW_DEFAULT})

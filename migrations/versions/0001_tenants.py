@@ -10,6 +10,7 @@ from migrations.tenancy import (
     SYSTEM_ROLE,
     create_tenant_table,
     open_to_system,
+    tenant_column,
     wall,
 )
 
@@ -31,7 +32,7 @@ def upgrade() -> None:
         op.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
     op.create_table(
         "tenant",
-        sa.Column("tenant_id", sa.Uuid, nullable=False),
+        tenant_column(),
         sa.Column("name", sa.String, nullable=False),
         sa.Column("environment", sa.String(32), nullable=False),
         sa.Column(
@@ -74,7 +75,7 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("state = 'QUEUED'"),
     )
-    open_to_system("job", grant="SELECT, UPDATE")
+    open_to_system("job", grant="SELECT, INSERT, UPDATE")
     op.execute(
         "CREATE FUNCTION tell_workers() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN PERFORM pg_notify('aforo_jobs', ''); RETURN NULL; END $$"

@@ -113,7 +113,7 @@ def upgrade() -> None:
         "event_conflict",
         sa.Column("idempotency_key", sa.String, nullable=False),
         sa.Column("event_id", sa.Uuid, nullable=False),
-        sa.Column("body", JSONB, nullable=False),
+        sa.Column("properties", sa.String, nullable=False),
         grant=APPEND_ONLY,
     )
     create_tenant_table(

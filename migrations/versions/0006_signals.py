@@ -1,4 +1,4 @@
-"""Signals and the actions of the ladder."""
+"""Signals, the settings of their detectors, and the actions of the ladder."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-TABLES = ("signal", "orchestration_actions")
+TABLES = ("signal", "detector_settings", "orchestration_actions")
 
 
 def upgrade() -> None:
@@ -49,6 +49,19 @@ def upgrade() -> None:
         grant=APPEND_ONLY,
     )
     op.create_index("signal_by_customer", "signal", ["tenant_id", "customer_id", "id"])
+    create_tenant_table(
+        "detector_settings",
+        sa.Column("detector", sa.String, nullable=False),
+        sa.Column("customer_id", sa.Uuid, nullable=True),
+        sa.Column("settings", JSONB, nullable=False),
+        belongs_to("customer", "customer_id"),
+        grant=APPEND_ONLY,
+    )
+    op.create_index(
+        "detector_settings_by_level",
+        "detector_settings",
+        ["tenant_id", "detector", "customer_id", "id"],
+    )
     create_tenant_table(
         "orchestration_actions",
         sa.Column("signal_id", sa.Uuid, nullable=False),

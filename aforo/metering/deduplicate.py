@@ -1,0 +1,85 @@
+"""Stage 3, deduplication: first writer wins, by key, for good."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
+
+from aforo.metering.canonical import canonical
+from aforo.metering.ingest import SentEvent
+from aforo.metering.verdicts import Stage, Verdict, VerdictKind
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedEvent:
+    """An event in its batch, with the two hashes that say whether it was seen before."""
+
+    index: int
+    event: SentEvent
+    key_hash: bytes
+    payload_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """The first event that used a key."""
+
+    event_id: UUID
+    payload_hash: bytes
+
+
+def keyed(index: int, event: SentEvent) -> KeyedEvent:
+    """Hash the key, and the body in its canonical form.
+
+    Bodies are equal if type, customer and apiKey as sent, the instant of `occurredAt` (absent
+    equals only absent) and the properties are equal after parsing.
+    """
+    instant = None if event.occurred_at is None else event.occurred_at.isoformat()
+    body = canonical([event.type, event.customer, event.api_key, instant, event.properties])
+    return KeyedEvent(
+        index=index,
+        event=event,
+        key_hash=sha256(event.key.encode()).digest(),
+        payload_hash=sha256(body.encode()).digest(),
+    )
+
+
+def against(
+    events: Sequence[KeyedEvent], known: Mapping[bytes, KnownKey]
+) -> tuple[list[KeyedEvent], list[Verdict]]:
+    """Part a batch into the events whose key is new and the verdicts on the others."""
+    fresh: list[KeyedEvent] = []
+    verdicts: list[Verdict] = []
+    for item in events:
+        first = known.get(item.key_hash)
+        if first is None:
+            fresh.append(item)
+        else:
+            verdicts.append(_seen_before(item, first))
+    return fresh, verdicts
+
+
+def firsts(events: Sequence[KeyedEvent]) -> tuple[list[KeyedEvent], list[KeyedEvent]]:
+    """Part a batch into the first event of each key, and the later ones that repeat a key."""
+    holders: dict[bytes, KeyedEvent] = {}
+    repeats = [item for item in events if holders.setdefault(item.key_hash, item) is not item]
+    return list(holders.values()), repeats
+
+
+def _seen_before(item: KeyedEvent, first: KnownKey) -> Verdict:
+    if item.payload_hash == first.payload_hash:
+        kind, message = VerdictKind.DUPLICATE, "this event was taken before; it counts once"
+    else:
+        kind, message = (
+            VerdictKind.CONFLICT,
+            "another body was sent under this idempotencyKey before; the first one stands",
+        )
+    return Verdict(
+        index=item.index,
+        idempotency_key=item.event.key,
+        kind=kind,
+        stage=Stage.DEDUPLICATION,
+        code=kind.value,
+        message=message,
+        event_id=first.event_id,
+    )

@@ -1,0 +1,140 @@
+"""Stage 1, ingestion: the shape of an event."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aforo.metering.verdicts import Refusal, Stage, rejected
+
+KEY_LENGTH_MAX = 255
+TYPE_LENGTH_MAX = 128
+PROPERTIES_MAX = 200
+PROPERTIES_DEPTH_MAX = 8
+TEXT_LENGTH_MAX = 8_192
+NUMBER_DIGITS_MAX = 100
+
+_LENGTHS = {
+    "idempotencyKey": KEY_LENGTH_MAX,
+    "type": TYPE_LENGTH_MAX,
+    "customer": KEY_LENGTH_MAX,
+    "apiKey": KEY_LENGTH_MAX,
+}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SentEvent:
+    """A well-formed event, as its sender wrote it."""
+
+    key: str
+    type: str
+    customer: str | None
+    api_key: str | None
+    occurred_at: datetime | None
+    """The instant that was sent, to the microsecond; None where the sender left it to us."""
+    properties: dict[str, Any]
+
+
+def read_event(sent: object) -> SentEvent | Refusal:
+    """Check the shape of one decoded element of a batch."""
+    if not isinstance(sent, dict):
+        return _bad("an event is a JSON object")
+    if refusal := _wrong_texts(sent):
+        return refusal
+    occurred_at = _moment(sent.get("occurredAt"))
+    if isinstance(occurred_at, Refusal):
+        return occurred_at
+    properties = sent.get("properties") or {}
+    if wrong := _wrong_properties(properties):
+        return _bad(wrong)
+    return SentEvent(
+        key=sent["idempotencyKey"],
+        type=sent["type"],
+        customer=sent.get("customer"),
+        api_key=sent.get("apiKey"),
+        occurred_at=occurred_at,
+        properties=properties,
+    )
+
+
+def _wrong_texts(sent: dict[str, object]) -> Refusal | None:
+    if unknown := sorted(sent.keys() - _LENGTHS.keys() - {"occurredAt", "properties"}):
+        known = ", ".join([*_LENGTHS, "occurredAt", "properties"])
+        return _bad(f"unknown field {_shown(unknown[0])}; an event has {known}")
+    for field in ("idempotencyKey", "type"):
+        if sent.get(field) is None:
+            return _missing(f"{field} is missing")
+    if sent.get("customer") is None and sent.get("apiKey") is None:
+        return _missing("customer or apiKey must say whose event it is")
+    for field, length in _LENGTHS.items():
+        if sent.get(field) is not None and (wrong := _wrong_text(sent[field], length)):
+            return _bad(f"{field} {wrong}")
+    return None
+
+
+def _missing(message: str) -> Refusal:
+    return rejected(Stage.INGESTION, "MISSING_FIELD", message)
+
+
+def _bad(message: str) -> Refusal:
+    return rejected(Stage.INGESTION, "BAD_VALUE", message)
+
+
+def _wrong_text(value: object, length_max: int) -> str | None:
+    if not isinstance(value, str):
+        return "must be a string"
+    if not 1 <= len(value) <= length_max:
+        return f"must have 1 to {length_max} characters"
+    if _CONTROL.search(value):
+        return "must not contain control characters"
+    return None
+
+
+def _moment(value: object) -> datetime | Refusal | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        return _bad(
+            "occurredAt must be a date and time with a zone, such as 2026-11-20T10:00:00.123Z"
+        )
+    try:
+        # To the microsecond: what ClickHouse and Python both hold.
+        return datetime.fromisoformat(value.upper().replace(" ", "T")).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return _bad(f"occurredAt {value} is no date and time of the calendar")
+
+
+def _wrong_properties(value: object) -> str | None:
+    if not isinstance(value, dict):
+        return "properties must be an object"
+    if len(value) > PROPERTIES_MAX:
+        return f"properties has {len(value)} members, at most {PROPERTIES_MAX} are allowed"
+    for name in value:
+        if wrong := _wrong_text(name, TYPE_LENGTH_MAX):
+            return f"the name of a property {wrong}"
+    return _wrong_value(value, "properties", PROPERTIES_DEPTH_MAX)
+
+
+def _wrong_value(value: object, path: str, depth: int) -> str | None:
+    if isinstance(value, str) and len(value) > TEXT_LENGTH_MAX:
+        return f"{path} has over {TEXT_LENGTH_MAX} characters"
+    if isinstance(value, int) and abs(value) >= 10**NUMBER_DIGITS_MAX:
+        return f"{path} has over {NUMBER_DIGITS_MAX} digits"
+    if not isinstance(value, dict | list):
+        return None
+    if depth == 0:
+        return f"{path} is nested deeper than {PROPERTIES_DEPTH_MAX} levels"
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, member in members:
+        if wrong := _wrong_value(member, f"{path}.{_shown(str(name))}", depth - 1):
+            return wrong
+    return None
+
+
+def _shown(name: object) -> str:
+    return str(name)[:40]

@@ -1,0 +1,267 @@
+"""Reads of the metering stage: keys and meters for ingestion, usage and costs for what follows."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from aforo.catalog.models import CostRate, Meter
+from aforo.metering.aggregate import Selection, selection
+from aforo.metering.deduplicate import KnownKey
+from aforo.metering.enrich import RateInForce
+from aforo.metering.models import EventKey, Segment, SegmentState
+from aforo.metering.validate import MeterRule
+from aforo.sdk.ids import CustomerId, SubscriptionId
+from aforo.sdk.period import Period
+from aforo.storage.scope import Scope
+
+EVENTS = "events_of(tenant = {tenant:UUID}, watermark = {watermark:UInt64})"
+"""The table expression of a tenant's event log up to a watermark."""
+
+IN_PERIOD = (
+    "occurred_at >= {start:DateTime64(6, 'UTC')} AND occurred_at < {end:DateTime64(6, 'UTC')}"
+)
+
+
+class Bucket(StrEnum):
+    """Widths of a usage series."""
+
+    HOUR = "HOUR"
+    DAY = "DAY"
+    MONTH = "MONTH"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterUsage:
+    """One customer's billable units of one meter, and the events behind them."""
+
+    quantity: Decimal
+    """Never below 0."""
+    events: int
+    xor: int
+    """XOR of the counted events' hashes: two equal sets have equal ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """COGS of a set of events, in one currency."""
+
+    amount: Decimal
+    currency: str | None
+    uncosted_events: int
+    """Events without a cost rate: UNKNOWN_COST, never free."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePoint:
+    """One bucket of a usage series."""
+
+    start: datetime
+    quantity: Decimal
+    events: int
+
+
+def rule_of(meter: Meter) -> MeterRule:
+    """The part of a meter that events are held against."""
+    return MeterRule(
+        meter_id=meter.id,
+        code=meter.code,
+        event_type=meter.event_type,
+        aggregation=meter.aggregation,
+        property=meter.property,
+        filters=tuple((item["property"], frozenset(item["values"])) for item in meter.filters),
+        allows_negative=meter.allows_negative,
+    )
+
+
+async def known_keys(scope: Scope, key_hashes: Sequence[bytes]) -> dict[bytes, KnownKey]:
+    """The keys that are taken, with the event that holds each."""
+    if not key_hashes:
+        return {}
+    rows = await scope.db.execute(
+        sa.select(col(EventKey.key_hash), col(EventKey.event_id), col(EventKey.payload_hash)).where(
+            col(EventKey.key_hash).in_(key_hashes)
+        )
+    )
+    return {key_hash: KnownKey(event_id, payload) for key_hash, event_id, payload in rows}
+
+
+async def meter_rules(scope: Scope, event_types: Collection[str]) -> dict[str, list[MeterRule]]:
+    """The published meters of some event types, by type."""
+    if not event_types:
+        return {}
+    rows = await scope.db.scalars(
+        sa.select(Meter).where(col(Meter.event_type).in_(event_types)).order_by(col(Meter.id))
+    )
+    rules: dict[str, list[MeterRule]] = defaultdict(list)
+    for meter in rows:
+        rules[meter.event_type].append(rule_of(meter))
+    return dict(rules)
+
+
+async def cost_rates(scope: Scope, rules: Collection[MeterRule]) -> dict[UUID, list[RateInForce]]:
+    """The versions of each meter's cost rate, oldest first, by meter id."""
+    if not rules:
+        return {}
+    rows = await scope.db.scalars(
+        sa.select(CostRate)
+        .where(col(CostRate.meter_code).in_({rule.code for rule in rules}))
+        .order_by(col(CostRate.effective_from), col(CostRate.version))
+    )
+    by_code: dict[str, list[RateInForce]] = defaultdict(list)
+    for row in rows:
+        by_code[row.meter_code].append(
+            RateInForce(row.id, row.unit_cost, row.currency, row.effective_from)
+        )
+    return {rule.meter_id: by_code[rule.code] for rule in rules if rule.code in by_code}
+
+
+async def watermark(scope: Scope) -> int:
+    """The last segment up to which everything is confirmed; 0 before the first."""
+    last = await scope.db.scalar(
+        sa.select(
+            sa.func.coalesce(
+                sa.func.min(col(Segment.segment_id)).filter(
+                    col(Segment.state) == SegmentState.SEALED
+                )
+                - 1,
+                sa.func.max(col(Segment.segment_id)),
+                0,
+            )
+        )
+    )
+    return int(last or 0)
+
+
+async def usage_by_customer(
+    scope: Scope,
+    meter: Meter,
+    period: Period,
+    *,
+    watermark: int,
+    customer_ids: Sequence[UUID] | None = None,
+) -> dict[CustomerId, MeterUsage]:
+    """Billable units of one meter in a period. Customers without an event are absent."""
+    counted = selection(rule_of(meter))
+    rows = await scope.events.query(
+        f"SELECT customer_id, {_MEASURES.format(quantity=counted.quantity)} FROM {EVENTS} "
+        f"WHERE {IN_PERIOD} AND {counted.condition}{_among('customer_id', customer_ids)} "
+        "GROUP BY customer_id",
+        **_parameters(counted, period, watermark),
+        **_ids(customer_ids),
+    )
+    return {
+        CustomerId(row["customer_id"]): MeterUsage(
+            max(row["quantity"], Decimal(0)), row["events"], row["xor"]
+        )
+        for row in rows
+    }
+
+
+async def event_values(
+    scope: Scope, meter: Meter, period: Period, *, watermark: int, customer_id: UUID
+) -> tuple[Decimal, ...]:
+    """The value of each counted event of one customer, in the log's order."""
+    counted = selection(rule_of(meter))
+    rows = await scope.events.query(
+        f"SELECT {counted.value} AS value FROM {EVENTS} WHERE {IN_PERIOD} "
+        f"AND customer_id = {{customer:UUID}} AND {counted.condition} "
+        "ORDER BY segment_id, position",
+        **_parameters(counted, period, watermark),
+        customer=str(customer_id),
+    )
+    return tuple(row["value"] for row in rows)
+
+
+async def costs_by_subscription(
+    scope: Scope,
+    period: Period,
+    *,
+    watermark: int,
+    subscription_ids: Sequence[UUID] | None = None,
+) -> dict[SubscriptionId, Costs]:
+    """COGS of a period by the subscription that each event was attributed to."""
+    rows = await scope.events.query(
+        "SELECT subscription_id, sum(ifNull(cost, toDecimal256(0, 30))) AS amount, "
+        "max(cost_currency) AS currency, countIf(isNull(cost)) AS uncosted "
+        f"FROM {EVENTS} WHERE {IN_PERIOD}{_among('subscription_id', subscription_ids)} "
+        "GROUP BY subscription_id",
+        **_bounds(period, watermark),
+        **_ids(subscription_ids),
+    )
+    return {
+        SubscriptionId(row["subscription_id"]): Costs(
+            row["amount"], row["currency"] or None, row["uncosted"]
+        )
+        for row in rows
+    }
+
+
+async def usage_over_time(
+    scope: Scope,
+    meter: Meter,
+    period: Period,
+    *,
+    watermark: int,
+    bucket: Bucket,
+    time_zone: str,
+    customer_id: UUID | None = None,
+) -> list[UsagePoint]:
+    """A series of usage, bucketed by the clock of a time zone; empty buckets are absent."""
+    zone = ZoneInfo(time_zone)
+    counted = selection(rule_of(meter))
+    ids = None if customer_id is None else [customer_id]
+    rows = await scope.events.query(
+        f"SELECT {_BUCKETS[bucket]} AS bucket, {_MEASURES.format(quantity=counted.quantity)} "
+        f"FROM {EVENTS} WHERE {IN_PERIOD} AND {counted.condition}{_among('customer_id', ids)} "
+        "GROUP BY bucket ORDER BY bucket",
+        **_parameters(counted, period, watermark),
+        **_ids(ids),
+        zone=str(zone),
+    )
+    return [
+        UsagePoint(_in_zone(row["bucket"], zone), row["quantity"], row["events"]) for row in rows
+    ]
+
+
+_MEASURES = "{quantity} AS quantity, count() AS events, groupBitXor(key_xor) AS xor"
+_BUCKETS = {
+    Bucket.HOUR: "toUnixTimestamp(toStartOfHour(occurred_at, {zone:String}))",
+    Bucket.DAY: "toUnixTimestamp(toStartOfDay(occurred_at, {zone:String}))",
+    Bucket.MONTH: (
+        "toUnixTimestamp(toDateTime(toStartOfMonth(occurred_at, {zone:String}), {zone:String}))"
+    ),
+}
+
+
+def _in_zone(unix_seconds: int, zone: ZoneInfo) -> datetime:
+    return datetime.fromtimestamp(unix_seconds, zone)
+
+
+def _parameters(counted: Selection, period: Period, watermark: int) -> dict[str, Any]:
+    return {**counted.parameters, **_bounds(period, watermark)}
+
+
+def _bounds(period: Period, watermark: int) -> dict[str, Any]:
+    return {"start": moment(period.start), "end": moment(period.end), "watermark": watermark}
+
+
+def moment(at: datetime) -> str:
+    """A moment as a DateTime64(6, 'UTC') parameter: the driver would cut a datetime's micros."""
+    return at.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _among(column: str, ids: Sequence[UUID] | None) -> str:
+    return "" if ids is None else f" AND {column} IN {{ids:Array(UUID)}}"
+
+
+def _ids(ids: Sequence[UUID] | None) -> dict[str, Any]:
+    return {} if ids is None else {"ids": [str(one) for one in ids]}

@@ -1,0 +1,59 @@
+"""Stage 5, quota check: the live counter, advisory, reconciled against the aggregate."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from aforo.catalog.models import Aggregation
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaCounter:
+    """What a customer used of one meter in one period, as of a segment."""
+
+    used: Decimal
+    segment_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUse:
+    """A quota beside its use: the 100th unit of 100 is in, the 101st is overage."""
+
+    limit: Decimal
+    used: Decimal
+
+    @property
+    def remaining(self) -> Decimal:
+        """Units left, never below 0."""
+        return max(self.limit - self.used, Decimal(0))
+
+    @property
+    def overage(self) -> Decimal:
+        """Units beyond the quota."""
+        return max(self.used - self.limit, Decimal(0))
+
+
+def advanced(
+    counter: QuotaCounter | None,
+    *,
+    aggregation: Aggregation,
+    contributions: Decimal,
+    largest: Decimal,
+    previous_segment: int,
+    segment_id: int,
+) -> QuotaCounter | None:
+    """The counter after one more segment, or None where it must be read from the aggregate.
+
+    Only a counter that has seen every segment before this one can be moved on by what the
+    segment brought; distinct values cannot be added at all.
+    """
+    if counter is None or counter.segment_id < previous_segment:
+        return None
+    if counter.segment_id >= segment_id:
+        return counter
+    match aggregation:
+        case Aggregation.SUM | Aggregation.COUNT:
+            return QuotaCounter(counter.used + contributions, segment_id)
+        case Aggregation.MAX:
+            return QuotaCounter(max(counter.used, largest), segment_id)
+        case Aggregation.UNIQUE:
+            return None

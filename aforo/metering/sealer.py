@@ -1,0 +1,266 @@
+"""The sealer: from the inbox to a confirmed segment in ClickHouse, one step after the other.
+
+Every step can be cut off and done again. A sealed segment never changes; it is confirmed, and
+its inbox rows go, only after ClickHouse has given back the same events that were sealed.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from aforo.metering import archive
+from aforo.metering.models import EventInbox, Segment, SegmentState
+from aforo.metering.projection import COLUMNS, columns_of, xor_of
+from aforo.metering.stored import StoredEvent, from_line
+from aforo.sdk.ids import TenantId
+from aforo.storage.jobs import Job, JobName, JobState
+from aforo.storage.scope import Runtime
+from aforo.storage.tables import new_id
+
+SEGMENT_EVENTS_MAX = 50_000
+LEADER_LOCK = 4_613_002
+LIVE_EVENTS_MAX = 500
+"""Events of one segment that are shown live; the count of all of them is always told."""
+GENESIS = bytes(32)
+
+log = structlog.get_logger()
+
+
+class SegmentMismatchError(Exception):
+    """ClickHouse gave back other events than were sealed: the segment stays unconfirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A segment that has become part of the log."""
+
+    tenant_id: TenantId
+    segment_id: int
+    previous_id: int
+    """The tenant's segment before it; 0 for the first."""
+    events: Sequence[StoredEvent]
+
+
+@asynccontextmanager
+async def leadership(runtime: Runtime) -> AsyncIterator[bool]:
+    """Whether this process may seal: of all that ask, the one that holds the lock may."""
+    async with runtime.cross_tenant.connect() as connection:
+        is_leader = await connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({LEADER_LOCK})"))
+        await connection.commit()
+        try:
+            yield bool(is_leader)
+        finally:
+            if is_leader:
+                await connection.execute(sa.text(f"SELECT pg_advisory_unlock({LEADER_LOCK})"))
+                await connection.commit()
+
+
+async def seal_and_confirm(runtime: Runtime) -> list[Confirmed]:
+    """Seal what the inbox holds, and bring every sealed segment into the log, the oldest first.
+
+    For the leader only. A tenant whose segment fails keeps its later ones waiting, so that the
+    watermark never passes a gap; the failure is raised once the other tenants are done.
+    """
+    await _seal(runtime)
+    async with runtime.system("list the segments to confirm") as db:
+        segments = await db.scalars(
+            sa.select(Segment)
+            .where(col(Segment.state) == SegmentState.SEALED)
+            .order_by(col(Segment.segment_id))
+        )
+        waiting = list(segments)
+    confirmed: list[Confirmed] = []
+    failures: dict[UUID, Exception] = {}
+    for segment in waiting:
+        if segment.tenant_id in failures:
+            continue
+        try:
+            confirmed.append(await _confirm(runtime, segment))
+        except Exception as error:  # noqa: BLE001, PERF203 (one tenant's segment must not stop the others)
+            failures[segment.tenant_id] = error
+            log.warning("segment not confirmed", segment=segment.segment_id, error=str(error))
+    if failures:
+        raise next(iter(failures.values()))
+    return confirmed
+
+
+async def _seal(runtime: Runtime) -> None:
+    """Step 4. A row is complete once every transaction that is older than its own has ended:
+    an order by id alone would pass over the rows of a transaction that commits late."""
+    async with runtime.system("seal the inbox") as db:
+        rows = await db.execute(_UNSEALED, {"limit": SEGMENT_EVENTS_MAX})
+        by_tenant: dict[UUID, list[Any]] = defaultdict(list)
+        for row in rows:
+            by_tenant[row.tenant_id].append(row)
+        for tenant_id, events in by_tenant.items():
+            await _seal_segment(db, tenant_id, events, runtime)
+
+
+async def _seal_segment(
+    db: AsyncSession, tenant_id: UUID, events: Sequence[Any], runtime: Runtime
+) -> None:
+    previous = await db.scalar(
+        sa.select(col(Segment.sha256))
+        .where(col(Segment.tenant_id) == tenant_id)
+        .order_by(col(Segment.segment_id).desc())
+        .limit(1)
+    )
+    segment = Segment(
+        tenant_id=tenant_id,
+        events=len(events),
+        sha256=archive.digest(archive.content_of([row.body for row in events])),
+        previous_sha256=previous or GENESIS,
+        sealed_at=runtime.clock.now(),
+    )
+    db.add(segment)
+    await db.flush()
+    await db.execute(
+        _ASSIGN,
+        {
+            "tenant_id": tenant_id,
+            "segment_id": segment.segment_id,
+            "event_ids": [row.event_id for row in events],
+        },
+    )
+
+
+async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed:
+    """Steps 5 to 8 for one segment."""
+    async with runtime.system("read a sealed segment") as db:
+        rows = await db.execute(
+            sa.select(col(EventInbox.body), col(EventInbox.key_hash))
+            .where(
+                col(EventInbox.tenant_id) == segment.tenant_id,
+                col(EventInbox.segment_id) == segment.segment_id,
+            )
+            .order_by(col(EventInbox.position))
+        )
+        lines, keys = zip(*rows.tuples(), strict=True)
+    content = archive.content_of(lines)
+    if archive.digest(content) != segment.sha256:
+        raise SegmentMismatchError(
+            f"the inbox no longer holds what segment {segment.segment_id} sealed"
+        )
+    path = archive.path_of(runtime.settings.data_dir, segment.tenant_id, segment.segment_id)
+    await asyncio.to_thread(archive.write, path, content)
+    events = [from_line(line) for line in lines]
+    await _project(runtime, segment, events, keys)
+    previous_id = await _finish(runtime, segment, events)
+    done = Confirmed(TenantId(segment.tenant_id), segment.segment_id, previous_id, events)
+    await _announce(runtime, done)
+    return done
+
+
+async def _project(
+    runtime: Runtime, segment: Segment, events: Sequence[StoredEvent], keys: Sequence[bytes]
+) -> None:
+    """Steps 6 and 7: insert once, and believe only what is read back."""
+    sealed = (len(events), xor_of(keys))
+    found = await _projected(runtime, segment)
+    if found != sealed:
+        data = columns_of(segment.tenant_id, segment.segment_id, events, keys)
+        await runtime.events.insert("events", COLUMNS, data)
+        found = await _projected(runtime, segment)
+    if found != sealed:
+        raise SegmentMismatchError(
+            f"segment {segment.segment_id} sealed {sealed[0]} events, ClickHouse has {found[0]}"
+        )
+
+
+async def _projected(runtime: Runtime, segment: Segment) -> tuple[int, int]:
+    rows = await runtime.events.query(
+        "SELECT count() AS events, groupBitXor(key_xor) AS xor "
+        "FROM events_of(tenant = {tenant:UUID}, watermark = {segment:UInt64}) "
+        "WHERE segment_id = {segment:UInt64}",
+        {"tenant": str(segment.tenant_id), "segment": segment.segment_id},
+    )
+    return rows[0]["events"], rows[0]["xor"]
+
+
+async def _finish(runtime: Runtime, segment: Segment, events: Sequence[StoredEvent]) -> int:
+    """Step 8, one transaction: confirmed, out of the inbox, and the detectors asked to look.
+
+    Returns the id of the tenant's segment before this one.
+    """
+    now = runtime.clock.now()
+    async with runtime.system("confirm a segment") as db:
+        await db.execute(
+            sa.update(Segment)
+            .where(
+                col(Segment.tenant_id) == segment.tenant_id,
+                col(Segment.segment_id) == segment.segment_id,
+            )
+            .values(state=SegmentState.CONFIRMED, confirmed_at=now)
+        )
+        await db.execute(
+            sa.delete(EventInbox).where(
+                col(EventInbox.tenant_id) == segment.tenant_id,
+                col(EventInbox.segment_id) == segment.segment_id,
+            )
+        )
+        db.add(
+            Job(
+                tenant_id=segment.tenant_id,
+                id=new_id(),
+                created_at=now,
+                name=JobName.DETECT_SIGNALS,
+                arguments={
+                    "customer_ids": sorted({str(event.customer_id) for event in events}),
+                    "watermark": segment.segment_id,
+                },
+                state=JobState.QUEUED,
+                run_at=now,
+            )
+        )
+        previous = await db.scalar(
+            sa.select(sa.func.max(col(Segment.segment_id))).where(
+                col(Segment.tenant_id) == segment.tenant_id,
+                col(Segment.segment_id) < segment.segment_id,
+            )
+        )
+    return int(previous or 0)
+
+
+async def _announce(runtime: Runtime, done: Confirmed) -> None:
+    live = runtime.live.of(done.tenant_id)
+    for event in done.events[-LIVE_EVENTS_MAX:]:
+        live.announce("events", _shown(event, done.segment_id))
+    await live.flush()
+
+
+def _shown(event: StoredEvent, segment_id: int) -> Mapping[str, Any]:
+    return {
+        "id": str(event.event_id),
+        "segmentId": segment_id,
+        "idempotencyKey": event.idempotency_key,
+        "type": event.type,
+        "customerId": str(event.customer_id),
+        "occurredAt": event.occurred_at.isoformat(),
+        "receivedAt": event.received_at.isoformat(),
+        "properties": event.properties,
+        "cost": None if event.cost is None else format(event.cost, "f"),
+        "costCurrency": event.cost_currency or None,
+    }
+
+
+_UNSEALED = sa.text(
+    "SELECT tenant_id, event_id, body FROM event_inbox "
+    "WHERE segment_id IS NULL "
+    "AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint "
+    "ORDER BY seq LIMIT :limit FOR UPDATE SKIP LOCKED"
+)
+_ASSIGN = sa.text(
+    "UPDATE event_inbox SET segment_id = :segment_id, position = place.position - 1 "
+    "FROM unnest(:event_ids) WITH ORDINALITY AS place (event_id, position) "
+    "WHERE event_inbox.tenant_id = :tenant_id AND event_inbox.event_id = place.event_id"
+).bindparams(sa.bindparam("event_ids", type_=ARRAY(sa.Uuid)))

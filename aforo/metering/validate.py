@@ -1,0 +1,99 @@
+"""Stage 2, validation: the time window, the meters that select an event, the numbers they need."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from aforo.catalog.models import Aggregation
+from aforo.metering.canonical import plain_text
+from aforo.metering.ingest import SentEvent
+from aforo.metering.verdicts import Refusal, Stage, quarantined, rejected
+from aforo.sdk.errors import Invalid
+from aforo.sdk.money import parse_quantity
+
+FUTURE_MAX = timedelta(minutes=5)
+AGE_MAX = timedelta(days=90)
+NUMERIC = {Aggregation.SUM, Aggregation.MAX}
+
+
+@dataclass(frozen=True, slots=True)
+class MeterRule:
+    """What a meter selects and counts: the part of it that events are held against."""
+
+    meter_id: UUID
+    code: str
+    event_type: str
+    aggregation: Aggregation
+    property: str | None = None
+    filters: Sequence[tuple[str, frozenset[str]]] = field(default_factory=tuple)
+    """Property and the texts that it may have; all must hold."""
+    allows_negative: bool = False
+
+
+def check_time(occurred_at: datetime, now: datetime) -> Refusal | None:
+    """Whether the moment lies in the window; both bounds are inside."""
+    if occurred_at > now + FUTURE_MAX:
+        return rejected(
+            Stage.VALIDATION,
+            "TIMESTAMP_IN_FUTURE",
+            f"occurredAt is {occurred_at.isoformat()}, over 5 minutes past the server's "
+            f"{now.isoformat()}; set the sender's clock",
+        )
+    if occurred_at < now - AGE_MAX:
+        return rejected(
+            Stage.VALIDATION,
+            "TIMESTAMP_TOO_OLD",
+            f"occurredAt is {occurred_at.isoformat()}, over 90 days before {now.isoformat()}",
+        )
+    return None
+
+
+def check_meters(
+    event: SentEvent, meters: Mapping[str, Sequence[MeterRule]]
+) -> dict[UUID, Decimal] | Refusal:
+    """What the event contributes to each meter of its type that counts it, by meter id.
+
+    A COUNT contributes 1, a UNIQUE meter 1 as well; a meter whose property is missing, or whose
+    filters do not hold, is not in the answer. A property that should be a number and is none
+    rejects the event: it is never turned into 0.
+    """
+    rules = meters.get(event.type)
+    if not rules:
+        return quarantined(
+            Stage.VALIDATION,
+            "UNKNOWN_METER",
+            f"no published meter selects events of type {event.type}",
+        )
+    units: dict[UUID, Decimal] = {}
+    for rule in rules:
+        if not selects(rule, event.properties):
+            continue
+        value = event.properties.get(rule.property) if rule.property else None
+        if rule.property and value is None:
+            continue
+        if rule.aggregation not in NUMERIC:
+            units[rule.meter_id] = Decimal(1)
+            continue
+        try:
+            units[rule.meter_id] = _number(value, negative=rule.allows_negative)
+        except Invalid as error:
+            return rejected(
+                Stage.VALIDATION,
+                "BAD_VALUE",
+                f"properties.{rule.property} is what meter {rule.code} sums: {error.message}",
+            )
+    return units
+
+
+def selects(rule: MeterRule, properties: Mapping[str, Any]) -> bool:
+    """Whether the meter's filters all hold."""
+    return all(plain_text(properties.get(name)) in values for name, values in rule.filters)
+
+
+def _number(value: Any, *, negative: bool) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise Invalid("it must be a plain decimal number")
+    return parse_quantity(value, negative=negative)
