@@ -1,0 +1,197 @@
+"""Reads the catalogue: by id, page by page in order of id, and as ingestion and billing need it."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from aforo.catalog.models import (
+    CostRate,
+    Discount,
+    Entitlement,
+    Meter,
+    Offering,
+    OfferingEntitlement,
+    Product,
+    RatePlan,
+    RatePlanLine,
+)
+from aforo.storage.rows import page_of_rows, rows_by_id
+from aforo.storage.scope import Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferingContents:
+    """An offering with everything that it pins."""
+
+    offering: Offering
+    rate_plan: RatePlan
+    lines: tuple[RatePlanLine, ...]
+    """In the order in which they stand on an invoice."""
+    entitlements: tuple[Entitlement, ...]
+    meters: dict[UUID, Meter]
+    """Every meter that a line or an entitlement names, by id."""
+
+
+async def products_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Product]:
+    return await rows_by_id(scope, Product, ids)
+
+
+async def products(scope: Scope, *, after: UUID | None = None, first: int) -> list[Product]:
+    return await page_of_rows(scope, Product, after=after, first=first)
+
+
+async def meters_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Meter]:
+    return await rows_by_id(scope, Meter, ids)
+
+
+async def meters(scope: Scope, *, after: UUID | None = None, first: int) -> list[Meter]:
+    return await page_of_rows(scope, Meter, after=after, first=first)
+
+
+async def cost_rates_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, CostRate]:
+    return await rows_by_id(scope, CostRate, ids)
+
+
+async def cost_rates(scope: Scope, *, after: UUID | None = None, first: int) -> list[CostRate]:
+    return await page_of_rows(scope, CostRate, after=after, first=first)
+
+
+async def rate_plans_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, RatePlan]:
+    return await rows_by_id(scope, RatePlan, ids)
+
+
+async def rate_plans(scope: Scope, *, after: UUID | None = None, first: int) -> list[RatePlan]:
+    return await page_of_rows(scope, RatePlan, after=after, first=first)
+
+
+async def rate_plan_lines_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, RatePlanLine]:
+    return await rows_by_id(scope, RatePlanLine, ids)
+
+
+async def entitlements_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Entitlement]:
+    return await rows_by_id(scope, Entitlement, ids)
+
+
+async def entitlements(scope: Scope, *, after: UUID | None = None, first: int) -> list[Entitlement]:
+    return await page_of_rows(scope, Entitlement, after=after, first=first)
+
+
+async def offerings_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Offering]:
+    return await rows_by_id(scope, Offering, ids)
+
+
+async def offerings(scope: Scope, *, after: UUID | None = None, first: int) -> list[Offering]:
+    return await page_of_rows(scope, Offering, after=after, first=first)
+
+
+async def discounts_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Discount]:
+    return await rows_by_id(scope, Discount, ids)
+
+
+async def discounts(scope: Scope, *, after: UUID | None = None, first: int) -> list[Discount]:
+    return await page_of_rows(scope, Discount, after=after, first=first)
+
+
+async def lines_by_rate_plan(
+    scope: Scope, rate_plan_ids: Collection[UUID]
+) -> dict[UUID, list[RatePlanLine]]:
+    """Each plan's lines in order; a plan that is not there has none."""
+    rows = await scope.db.scalars(
+        sa.select(RatePlanLine)
+        .where(col(RatePlanLine.rate_plan_id).in_(rate_plan_ids))
+        .order_by(col(RatePlanLine.rate_plan_id), col(RatePlanLine.position))
+    )
+    lines: dict[UUID, list[RatePlanLine]] = {plan_id: [] for plan_id in rate_plan_ids}
+    for row in rows:
+        lines[row.rate_plan_id].append(row)
+    return lines
+
+
+async def entitlements_by_offering(
+    scope: Scope, offering_ids: Collection[UUID]
+) -> dict[UUID, list[Entitlement]]:
+    """The entitlements that each offering pins, in the order in which they were made."""
+    rows = await scope.db.execute(
+        sa.select(OfferingEntitlement, Entitlement)
+        .join(Entitlement, col(Entitlement.id) == col(OfferingEntitlement.entitlement_id))
+        .where(col(OfferingEntitlement.offering_id).in_(offering_ids))
+        .order_by(col(Entitlement.id))
+    )
+    pinned: dict[UUID, list[Entitlement]] = {offering_id: [] for offering_id in offering_ids}
+    for link, entitlement in rows:
+        pinned[link.offering_id].append(entitlement)
+    return pinned
+
+
+async def published_meters_by_event_type(
+    scope: Scope, event_types: Collection[str] | None = None
+) -> dict[str, list[Meter]]:
+    """The meters that may select events of each type, in order of id; a type without is absent.
+
+    All types of the tenant where `event_types` is None.
+    """
+    query = sa.select(Meter).order_by(col(Meter.id))
+    if event_types is not None:
+        query = query.where(col(Meter.event_type).in_(event_types))
+    found: dict[str, list[Meter]] = defaultdict(list)
+    for meter in await scope.db.scalars(query):
+        found[meter.event_type].append(meter)
+    return dict(found)
+
+
+async def cost_rates_by_meter(
+    scope: Scope, meter_codes: Collection[str]
+) -> dict[str, list[CostRate]]:
+    """Every version of each meter's cost rate, the one in force the longest first.
+
+    `cost_rate_in_force` picks the version for a moment; a meter without any is absent.
+    """
+    rows = await scope.db.scalars(
+        sa.select(CostRate)
+        .where(col(CostRate.meter_code).in_(meter_codes))
+        .order_by(col(CostRate.effective_from), col(CostRate.version))
+    )
+    rates: dict[str, list[CostRate]] = defaultdict(list)
+    for rate in rows:
+        rates[rate.meter_code].append(rate)
+    return dict(rates)
+
+
+def cost_rate_in_force(rates: Sequence[CostRate], at: datetime) -> CostRate | None:
+    """The version in force at a moment, of one meter's versions as `cost_rates_by_meter` gives
+    them: the last that had taken effect. None before the first."""
+    return next((rate for rate in reversed(rates) if rate.effective_from <= at), None)
+
+
+async def offering_contents(
+    scope: Scope, offering_ids: Collection[UUID]
+) -> dict[UUID, OfferingContents]:
+    """What each offering pins, in four statements; an id that is not the tenant's is absent."""
+    rows = await scope.db.execute(
+        sa.select(Offering, RatePlan)
+        .join(RatePlan, col(RatePlan.id) == col(Offering.rate_plan_id))
+        .where(col(Offering.id).in_(offering_ids))
+    )
+    pairs = [(offering, plan) for offering, plan in rows]
+    lines = await lines_by_rate_plan(scope, {plan.id for _, plan in pairs})
+    pinned = await entitlements_by_offering(scope, {offering.id for offering, _ in pairs})
+    parts = {offering.id: (*lines[plan.id], *pinned[offering.id]) for offering, plan in pairs}
+    named = {part.meter_id for each in parts.values() for part in each if part.meter_id}
+    found = await meters_by_id(scope, named)
+    contents = {}
+    for offering, plan in pairs:
+        contents[offering.id] = OfferingContents(
+            offering=offering,
+            rate_plan=plan,
+            lines=tuple(lines[plan.id]),
+            entitlements=tuple(pinned[offering.id]),
+            meters={
+                part.meter_id: found[part.meter_id] for part in parts[offering.id] if part.meter_id
+            },
+        )
+    return contents
