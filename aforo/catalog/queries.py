@@ -180,7 +180,9 @@ async def offering_contents(
     pairs = [(offering, plan) for offering, plan in rows]
     lines = await lines_by_rate_plan(scope, {plan.id for _, plan in pairs})
     pinned = await entitlements_by_offering(scope, {offering.id for offering, _ in pairs})
-    parts = {offering.id: (*lines[plan.id], *pinned[offering.id]) for offering, plan in pairs}
+    parts: dict[UUID, tuple[RatePlanLine | Entitlement, ...]] = {
+        offering.id: (*lines[plan.id], *pinned[offering.id]) for offering, plan in pairs
+    }
     named = {part.meter_id for each in parts.values() for part in each if part.meter_id}
     found = await meters_by_id(scope, named)
     contents = {}

@@ -49,11 +49,6 @@ class Hierarchy:
 
     @property
     def customer_ids(self) -> set[CustomerId]:
-        """Every customer that `lookup` may answer with."""
-        return {*self.customers.values(), *(key.place.customer_id for key in self.keys.values())}
-
-    @property
-    def customer_ids(self) -> set[CustomerId]:
         """Every customer that something in the batch leads to."""
         by_key = {life.place.customer_id for life in self.keys.values()}
         return by_key.union(self.customers.values())
