@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    PlainSerializer,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
@@ -108,16 +109,19 @@ def _schema(decimals: int, *, sign: str = "") -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern})
 
 
-Quantity = Annotated[Decimal, BeforeValidator(_quantity), _schema(QUANTITY_DECIMALS_MAX)]
+# pydantic writes 0.00000003 as 3E-8, which no setting accepts back.
+_PLAIN = PlainSerializer(lambda value: f"{value:f}", return_type=str, when_used="json")
+
+Quantity = Annotated[Decimal, BeforeValidator(_quantity), _schema(QUANTITY_DECIMALS_MAX), _PLAIN]
 """Billable units as a setting: not negative, at most 15 integer digits and 12 decimals."""
 
-Rate = Annotated[Decimal, BeforeValidator(_rate), _schema(RATE_DECIMALS_MAX)]
+Rate = Annotated[Decimal, BeforeValidator(_rate), _schema(RATE_DECIMALS_MAX), _PLAIN]
 """A price per unit or a share: not negative, at most 15 integer digits and 18 decimals."""
 
 SignedRate = Annotated[
-    Decimal, BeforeValidator(_signed_rate), _schema(RATE_DECIMALS_MAX, sign="-?")
+    Decimal, BeforeValidator(_signed_rate), _schema(RATE_DECIMALS_MAX, sign="-?"), _PLAIN
 ]
 """A share that may be below 0, such as the limit of a margin; bounds as `Rate`."""
 
-Amount = Annotated[Decimal, BeforeValidator(_rate), _schema(RATE_DECIMALS_MAX)]
+Amount = Annotated[Decimal, BeforeValidator(_rate), _schema(RATE_DECIMALS_MAX), _PLAIN]
 """An amount of money in the plan's currency: not negative, bounds as `Rate`."""

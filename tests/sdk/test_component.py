@@ -108,6 +108,13 @@ def test_settings_survive_a_round_through_json_text() -> None:
     assert configure(Sample, stored) == sample
 
 
+def test_a_small_number_is_stored_in_plain_notation_which_comes_back() -> None:
+    sample = configure(Sample, {"fee": "0.000000030"})
+    stored = sample.model_dump(mode="json", by_alias=True)
+    assert stored["fee"] == "0.000000030"
+    assert configure(Sample, stored) == sample
+
+
 def test_a_component_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         configure(Sample, {}).fee = Decimal(2)  # type: ignore[misc]
