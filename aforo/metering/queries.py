@@ -15,6 +15,7 @@ from sqlmodel import col
 
 from aforo.catalog.models import CostRate, Meter
 from aforo.metering.aggregate import Selection, selection
+from aforo.metering.canonical import number
 from aforo.metering.deduplicate import KnownKey
 from aforo.metering.enrich import RateInForce
 from aforo.metering.models import EventKey, Segment, SegmentState
@@ -160,7 +161,7 @@ async def usage_by_customer(
     )
     return {
         CustomerId(row["customer_id"]): MeterUsage(
-            max(row["quantity"], Decimal(0)), row["events"], row["xor"]
+            max(_shortest(row["quantity"]), Decimal(0)), row["events"], row["xor"]
         )
         for row in rows
     }
@@ -178,7 +179,7 @@ async def event_values(
         **_parameters(counted, period, watermark),
         customer=str(customer_id),
     )
-    return tuple(row["value"] for row in rows)
+    return tuple(_shortest(row["value"]) for row in rows)
 
 
 async def costs_by_subscription(
@@ -199,7 +200,7 @@ async def costs_by_subscription(
     )
     return {
         SubscriptionId(row["subscription_id"]): Costs(
-            row["amount"], row["currency"] or None, row["uncosted"]
+            _shortest(row["amount"]), row["currency"] or None, row["uncosted"]
         )
         for row in rows
     }
@@ -228,7 +229,8 @@ async def usage_over_time(
         zone=str(zone),
     )
     return [
-        UsagePoint(_in_zone(row["bucket"], zone), row["quantity"], row["events"]) for row in rows
+        UsagePoint(_in_zone(row["bucket"], zone), _shortest(row["quantity"]), row["events"])
+        for row in rows
     ]
 
 
@@ -240,6 +242,11 @@ _BUCKETS = {
         "toUnixTimestamp(toDateTime(toStartOfMonth(occurred_at, {zone:String}), {zone:String}))"
     ),
 }
+
+
+def _shortest(value: Decimal) -> Decimal:
+    """The same number without the zeros that a column's scale pads it with."""
+    return Decimal(number(value))
 
 
 def _in_zone(unix_seconds: int, zone: ZoneInfo) -> datetime:

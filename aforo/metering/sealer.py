@@ -14,8 +14,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from aforo.metering import archive
@@ -23,7 +23,6 @@ from aforo.metering.models import EventInbox, Segment, SegmentState
 from aforo.metering.projection import COLUMNS, columns_of, xor_of
 from aforo.metering.stored import StoredEvent, from_line
 from aforo.sdk.ids import TenantId
-from aforo.storage.jobs import Job, JobName, JobState
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 
@@ -51,16 +50,28 @@ class Confirmed:
     events: Sequence[StoredEvent]
 
 
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The right to seal, for as long as the connection that holds the lock lives."""
+
+    connection: AsyncConnection
+
+    async def assert_held(self) -> None:
+        """Raise where the connection, and the lock with it, is gone."""
+        await self.connection.execute(sa.text("SELECT 1"))
+        await self.connection.commit()
+
+
 @asynccontextmanager
-async def leadership(runtime: Runtime) -> AsyncIterator[bool]:
-    """Whether this process may seal: of all that ask, the one that holds the lock may."""
+async def leadership(runtime: Runtime) -> AsyncIterator[Leader | None]:
+    """The right to seal, or None where another process has it."""
     async with runtime.cross_tenant.connect() as connection:
         is_leader = await connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({LEADER_LOCK})"))
         await connection.commit()
         try:
-            yield bool(is_leader)
+            yield Leader(connection) if is_leader else None
         finally:
-            if is_leader:
+            if is_leader and not connection.invalidated:
                 await connection.execute(sa.text(f"SELECT pg_advisory_unlock({LEADER_LOCK})"))
                 await connection.commit()
 
@@ -86,7 +97,7 @@ async def seal_and_confirm(runtime: Runtime) -> list[Confirmed]:
             continue
         try:
             confirmed.append(await _confirm(runtime, segment))
-        except Exception as error:  # noqa: BLE001, PERF203 (one tenant's segment must not stop the others)
+        except Exception as error:  # noqa: BLE001 (one tenant's segment must not stop the others)
             failures[segment.tenant_id] = error
             log.warning("segment not confirmed", segment=segment.segment_id, error=str(error))
     if failures:
@@ -208,19 +219,17 @@ async def _finish(runtime: Runtime, segment: Segment, events: Sequence[StoredEve
                 col(EventInbox.segment_id) == segment.segment_id,
             )
         )
-        db.add(
-            Job(
-                tenant_id=segment.tenant_id,
-                id=new_id(),
-                created_at=now,
-                name=JobName.DETECT_SIGNALS,
-                arguments={
+        await db.execute(
+            _ASK_DETECTORS,
+            {
+                "tenant_id": segment.tenant_id,
+                "id": new_id(),
+                "now": now,
+                "arguments": {
                     "customer_ids": sorted({str(event.customer_id) for event in events}),
                     "watermark": segment.segment_id,
                 },
-                state=JobState.QUEUED,
-                run_at=now,
-            )
+            },
         )
         previous = await db.scalar(
             sa.select(sa.func.max(col(Segment.segment_id))).where(
@@ -258,6 +267,20 @@ _UNSEALED = sa.text(
     "WHERE segment_id IS NULL "
     "AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint "
     "ORDER BY seq LIMIT :limit FOR UPDATE SKIP LOCKED"
+)
+# While a request to look is waiting, the customers of the next segments join it.
+_ASK_DETECTORS = sa.text(
+    "INSERT INTO job (tenant_id, id, created_at, name, arguments, unique_key, state, run_at, tries)"
+    " VALUES (:tenant_id, :id, :now, 'DETECT_SIGNALS', :arguments, '', 'QUEUED', :now, 0) "
+    "ON CONFLICT (tenant_id, name, unique_key) WHERE state = 'QUEUED' DO UPDATE SET arguments = "
+    "jsonb_build_object('watermark', excluded.arguments -> 'watermark', 'customer_ids', "
+    "(SELECT jsonb_agg(DISTINCT one) FROM jsonb_array_elements("
+    "(job.arguments -> 'customer_ids') || (excluded.arguments -> 'customer_ids')) AS one))"
+).bindparams(
+    sa.bindparam("tenant_id", type_=sa.Uuid),
+    sa.bindparam("id", type_=sa.Uuid),
+    sa.bindparam("now", type_=sa.DateTime(timezone=True)),
+    sa.bindparam("arguments", type_=JSONB),
 )
 _ASSIGN = sa.text(
     "UPDATE event_inbox SET segment_id = :segment_id, position = place.position - 1 "

@@ -69,23 +69,32 @@ def check_meters(
         )
     units: dict[UUID, Decimal] = {}
     for rule in rules:
-        if not selects(rule, event.properties):
-            continue
-        value = event.properties.get(rule.property) if rule.property else None
-        if rule.property and value is None:
-            continue
-        if rule.aggregation not in NUMERIC:
-            units[rule.meter_id] = Decimal(1)
-            continue
         try:
-            units[rule.meter_id] = _number(value, negative=rule.allows_negative)
+            brought = contribution(rule, event.properties)
         except Invalid as error:
             return rejected(
                 Stage.VALIDATION,
                 "BAD_VALUE",
                 f"properties.{rule.property} is what meter {rule.code} sums: {error.message}",
             )
+        if brought is not None:
+            units[rule.meter_id] = brought
     return units
+
+
+def contribution(rule: MeterRule, properties: Mapping[str, Any]) -> Decimal | None:
+    """What one event of the meter's type brings to it, or None where it is not counted.
+
+    Raises: `Invalid` for a property that should be a number and is none.
+    """
+    if not selects(rule, properties):
+        return None
+    value = properties.get(rule.property) if rule.property else None
+    if rule.property and value is None:
+        return None
+    if rule.aggregation not in NUMERIC:
+        return Decimal(1)
+    return _number(value, negative=rule.allows_negative)
 
 
 def selects(rule: MeterRule, properties: Mapping[str, Any]) -> bool:

@@ -1,0 +1,154 @@
+"""The life of a job row: due, leased, done, tried again or given up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from aforo.sdk.ids import JobId, TenantId
+from aforo.storage.jobs import Job, JobName, JobState
+from aforo.storage.scope import Runtime, Scope
+
+DUE_MAX = 500
+BACKOFF_SECONDS_MAX = 3_600
+FAILURE_LENGTH_MAX = 2_000
+
+
+class LeaseLostError(Exception):
+    """Another worker has taken the job over: what this one did is rolled back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A job that may be taken now."""
+
+    tenant_id: TenantId
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A job that this worker has taken."""
+
+    tenant_id: TenantId
+    job_id: JobId
+    name: JobName
+    arguments: dict[str, Any]
+    tries: int
+    """Including this one; it also tells this lease from a later one."""
+
+
+async def due_jobs(runtime: Runtime, tenant_id: TenantId | None = None) -> list[Due]:
+    """Jobs whose time has come, or whose worker let its lease run out; the oldest first."""
+    of_tenant = () if tenant_id is None else (col(Job.tenant_id) == tenant_id,)
+    async with runtime.system("list the due jobs") as db:
+        rows = await db.execute(
+            sa.select(col(Job.tenant_id), col(Job.id))
+            .where(_takeable(runtime), *of_tenant)
+            .order_by(col(Job.run_at))
+            .limit(DUE_MAX)
+        )
+        return [Due(TenantId(tenant_id), JobId(job_id)) for tenant_id, job_id in rows]
+
+
+async def lease(
+    runtime: Runtime, tenant_id: TenantId, job_id: JobId, *, seconds: int
+) -> Lease | None:
+    """Take a job, or None where it is taken, done or not due."""
+    async with runtime.system("lease a job") as db:
+        job = await db.scalar(
+            sa.update(Job)
+            .where(col(Job.tenant_id) == tenant_id, col(Job.id) == job_id, _takeable(runtime))
+            .values(
+                state=JobState.RUNNING,
+                tries=col(Job.tries) + 1,
+                lease_until=runtime.clock.now() + timedelta(seconds=seconds),
+                # From here on the same work may be asked for again: it has begun.
+                unique_key=None,
+            )
+            .returning(Job)
+        )
+        if job is None:
+            return None
+        return Lease(tenant_id, job_id, job.name, job.arguments, job.tries)
+
+
+async def complete(scope: Scope, taken: Lease) -> None:
+    """Mark the job done, in the transaction of its work.
+
+    Raises: `LeaseLostError`.
+    """
+    changed = await scope.db.execute(
+        sa.update(Job)
+        .where(*_held(taken))
+        .values(state=JobState.DONE, finished_at=scope.now, lease_until=None)
+        .returning(col(Job.id))
+    )
+    if changed.first() is None:
+        raise LeaseLostError(f"job {taken.job_id} was taken over")
+
+
+async def give_back(runtime: Runtime, taken: Lease, *, failure: str, tries_max: int) -> bool:
+    """Record a failure: tried again later, twice as long each time, or given up.
+
+    Returns whether it will be tried again.
+    """
+    now = runtime.clock.now()
+    is_over = taken.tries >= tries_max
+    pause = min(2**taken.tries, BACKOFF_SECONDS_MAX)
+    async with runtime.system("give a job back") as db:
+        await db.execute(
+            sa.update(Job)
+            .where(col(Job.tenant_id) == taken.tenant_id, *_held(taken))
+            .values(
+                state=JobState.FAILED if is_over else JobState.QUEUED,
+                run_at=now if is_over else now + timedelta(seconds=pause),
+                lease_until=None,
+                finished_at=now if is_over else None,
+                failure=failure[:FAILURE_LENGTH_MAX],
+            )
+        )
+    return not is_over
+
+
+@asynccontextmanager
+async def told(runtime: Runtime, channel: str) -> AsyncIterator[asyncio.Event]:
+    """An event that is set whenever PostgreSQL is notified on a channel: a hint to look now."""
+    news = asyncio.Event()
+    async with runtime.cross_tenant.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert driver is not None, "a connection that was just made has a driver"
+
+        def wake(*_: object) -> None:
+            news.set()
+
+        await driver.add_listener(channel, wake)
+        driver.add_termination_listener(wake)
+        try:
+            yield news
+        finally:
+            if not driver.is_closed():
+                await driver.remove_listener(channel, wake)
+            driver.remove_termination_listener(wake)
+
+
+def _takeable(runtime: Runtime) -> sa.ColumnElement[bool]:
+    now = runtime.clock.now()
+    return sa.or_(
+        sa.and_(col(Job.state) == JobState.QUEUED, col(Job.run_at) <= now),
+        sa.and_(col(Job.state) == JobState.RUNNING, col(Job.lease_until) < now),
+    )
+
+
+def _held(taken: Lease) -> Sequence[sa.ColumnElement[bool]]:
+    return (
+        col(Job.id) == taken.job_id,
+        col(Job.state) == JobState.RUNNING,
+        col(Job.tries) == taken.tries,
+    )

@@ -1,0 +1,226 @@
+"""Every background job and schedule, on one page: the only place that knows arq.
+
+A job is a row. arq is told "look now" by the relay, and forgets it again; the row says what is
+to be done, who has it, and how often it was tried. So nothing is lost with Redis, and a worker
+that dies leaves a lease that runs out.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import Worker, func
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+from aforo.actions import commands as actions
+from aforo.billing import commands as billing
+from aforo.metering import quotas, sealer
+from aforo.sdk.errors import AforoError
+from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
+from aforo.signals import commands as signals
+from aforo.storage import queue
+from aforo.storage.jobs import JobName
+from aforo.storage.scope import Runtime, Scope
+
+JOBS_AT_ONCE = 4
+SWEEP_SECONDS = 1.0
+SEALER_PAUSE_SECONDS = 0.2
+RETRY_SECONDS = 1.0
+DRAIN_ROUNDS_MAX = 100
+
+Body = Callable[..., Awaitable[object]]
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """How a kind of job is done, and how patient we are with it."""
+
+    body: Body
+    tries_max: int
+    timeout_seconds: int
+
+
+JOBS: dict[JobName, JobKind] = {}
+
+
+def job(name: JobName, *, tries_max: int, timeout_seconds: int) -> Callable[[Body], Body]:
+    """Register the body of a job: it gets an open scope, and its arguments as they were stored."""
+
+    def register(body: Body) -> Body:
+        JOBS[name] = JobKind(body, tries_max, timeout_seconds)
+        return body
+
+    return register
+
+
+@job(JobName.BILL, tries_max=8, timeout_seconds=900)
+async def bill(scope: Scope, bill_run_id: str) -> None:
+    """Carry a bill run out."""
+    await billing.bill(scope, BillRunId(UUID(bill_run_id)))
+
+
+@job(JobName.BILL_DUE, tries_max=20, timeout_seconds=60)
+async def bill_due(scope: Scope, until: str) -> None:
+    """A period of some subscription has ended, or its grace is over: start a run."""
+    await billing.bill_due(scope, datetime.fromisoformat(until))
+
+
+@job(JobName.DETECT_SIGNALS, tries_max=5, timeout_seconds=60)
+async def detect_signals(
+    scope: Scope, customer_ids: list[str], watermark: int, detector: str | None = None
+) -> None:
+    """New events of these customers are in the log: let the detectors look, or one of them."""
+    await signals.detect(scope, [UUID(one) for one in customer_ids], watermark, detector=detector)
+
+
+@job(JobName.ACT_ON_SIGNAL, tries_max=5, timeout_seconds=60)
+async def act_on_signal(scope: Scope, signal_id: str) -> None:
+    """Let the ladder decide about a signal."""
+    await actions.act_on_signal(scope, SignalId(UUID(signal_id)))
+
+
+async def run(runtime: Runtime) -> None:
+    """Work until cancelled: jobs, their relay, and the sealer if no other process seals."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_patiently("jobs", lambda: _serve_jobs(runtime)))
+        tasks.create_task(_patiently("relay", lambda: _relay(runtime)))
+        tasks.create_task(_patiently("sealer", lambda: _seal(runtime)))
+
+
+async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
+    """Seal, and run every job that is due, in this process, until there is nothing left to do.
+
+    With a tenant, only that tenant's jobs.
+    """
+    for _ in range(DRAIN_ROUNDS_MAX):
+        confirmed = await seal_once(runtime)
+        due = await queue.due_jobs(runtime, tenant_id)
+        if not confirmed and not due:
+            return
+        for one in due:
+            await execute(runtime, one.tenant_id, one.job_id)
+    raise RuntimeError(f"after {DRAIN_ROUNDS_MAX} rounds there are still jobs that are due")
+
+
+async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
+    """Lease one job, do it, and mark it done in the same transaction; or give it back."""
+    longest = max(kind.timeout_seconds for kind in JOBS.values())
+    taken = await queue.lease(runtime, tenant_id, job_id, seconds=longest + 30)
+    if taken is None:
+        return
+    kind = JOBS[taken.name]
+    try:
+        async with asyncio.timeout(kind.timeout_seconds), runtime.scope(tenant_id) as scope:
+            await kind.body(scope, **taken.arguments)
+            await queue.complete(scope, taken)
+    except Exception as error:  # noqa: BLE001 (whatever went wrong, the row must say so)
+        again = await queue.give_back(
+            runtime, taken, failure=_told(error), tries_max=kind.tries_max
+        )
+        # Expected trouble is one line; a bug comes with its stack.
+        write = log.warning if isinstance(error, AforoError) else log.exception
+        write(
+            "job failed",
+            job=taken.name.value,
+            job_id=str(job_id),
+            tries=taken.tries,
+            again=again,
+            error=_told(error),
+        )
+
+
+async def seal_once(runtime: Runtime) -> bool:
+    """One round of the sealer, if this process may seal; whether it confirmed anything."""
+    async with sealer.leadership(runtime) as leader:
+        return leader is not None and await _seal_round(runtime)
+
+
+async def _seal(runtime: Runtime) -> None:
+    async with sealer.leadership(runtime) as leader:
+        while leader is not None:
+            await leader.assert_held()
+            if not await _seal_round(runtime):
+                await asyncio.sleep(SEALER_PAUSE_SECONDS)
+    await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _seal_round(runtime: Runtime) -> bool:
+    confirmed = await sealer.seal_and_confirm(runtime)
+    for segment in confirmed:
+        await quotas.advance(runtime, segment)
+    return bool(confirmed)
+
+
+async def _relay(runtime: Runtime) -> None:
+    """Hint arq at every job that is due: at once when one is written, else by the sweep."""
+    async with _arq(runtime) as redis, queue.told(runtime, "aforo_jobs") as news:
+        while True:
+            news.clear()
+            for one in await queue.due_jobs(runtime):
+                await redis.enqueue_job(
+                    "run_job", str(one.tenant_id), str(one.job_id), _job_id=str(one.job_id)
+                )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), SWEEP_SECONDS)
+
+
+async def _serve_jobs(runtime: Runtime) -> None:
+    async def run_job(_ctx: dict[str, Any], tenant_id: str, job_id: str) -> None:
+        await execute(runtime, TenantId(UUID(tenant_id)), JobId(UUID(job_id)))
+
+    async with _arq(runtime) as redis:
+        worker = Worker(
+            functions=[func(cast("Any", run_job), name="run_job", max_tries=1, keep_result=0)],
+            redis_pool=redis,
+            handle_signals=False,
+            max_jobs=JOBS_AT_ONCE,
+            job_timeout=max(kind.timeout_seconds for kind in JOBS.values()) + 60,
+            poll_delay=0.1,
+            job_serializer=msgspec.msgpack.encode,
+            job_deserializer=msgspec.msgpack.decode,
+        )
+        try:
+            await worker.async_run()
+        finally:
+            await worker.close()
+
+
+@contextlib.asynccontextmanager
+async def _arq(runtime: Runtime) -> Any:
+    pool = ConnectionPool.from_url(runtime.settings.redis_url)
+    redis = ArqRedis(
+        pool_or_conn=pool,
+        job_serializer=msgspec.msgpack.encode,
+        job_deserializer=msgspec.msgpack.decode,
+    )
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+        await pool.disconnect()
+
+
+async def _patiently(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Start the work again whenever it ends; an engine that is away is waited for."""
+    while True:
+        try:
+            await work()
+        except (AforoError, RedisError, OSError) as error:
+            log.warning("waiting for an engine", work=name, error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+        except Exception:
+            log.exception("started again after a fault", work=name)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
