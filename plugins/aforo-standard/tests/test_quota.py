@@ -111,7 +111,7 @@ def test_full_blocks_never_cost_more_than_started_ones_nor_less_with_more_usage(
         ({"included": "1", "blockSize": "0", "blockPrice": "1"}, "blockSize"),
         ({"included": "1", "overageUnitPrice": "1", "blockSize": "10"}, "blockSize"),
         ({"included": "1", "overageUnitPrice": "1", "blockPrice": "1"}, "blockPrice"),
-        ({"included": "1", "overageUnitPrice": "1", "blockRounding": "FULL"}, "blockRounding"),
+        ({"included": "1", "overageUnitPrice": "1", "blockRounding": "STARTED"}, "blockRounding"),
         (
             {"included": "1", "blockSize": "1", "blockPrice": "1", "blockRounding": "HALF"},
             "blockRounding",

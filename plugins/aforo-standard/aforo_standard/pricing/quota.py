@@ -32,7 +32,8 @@ class Quota(PricingModel):
     def _one_way(self) -> "Quota":
         if self.overage_unit_price is not None:
             for name in ("block_size", "block_price", "block_rounding"):
-                if name in self.model_fields_set and getattr(self, name) is not None:
+                # Stored settings are complete, so a default that is spelt out is no choice.
+                if getattr(self, name) != type(self).model_fields[name].default:
                     raise Invalid(
                         "overage is charged per unit or per block, not both: "
                         "give either overageUnitPrice or blockSize and blockPrice",
