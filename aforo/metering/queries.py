@@ -18,7 +18,7 @@ from aforo.metering.aggregate import Selection, selection
 from aforo.metering.canonical import number
 from aforo.metering.deduplicate import KnownKey
 from aforo.metering.enrich import RateInForce
-from aforo.metering.models import EventKey, Segment, SegmentState
+from aforo.metering.models import EventInbox, EventKey, Segment, SegmentState
 from aforo.metering.validate import MeterRule
 from aforo.sdk.ids import CustomerId, SubscriptionId
 from aforo.sdk.period import Period
@@ -140,6 +140,17 @@ async def watermark(scope: Scope) -> int:
         )
     )
     return int(last or 0)
+
+
+async def last_received(scope: Scope) -> int:
+    """The place in the inbox of the last event that was acknowledged; 0 where it is empty."""
+    return int(await scope.db.scalar(sa.select(sa.func.max(col(EventInbox.seq)))) or 0)
+
+
+async def is_in_log(scope: Scope, received: int) -> bool:
+    """Whether every event up to that place in the inbox has reached the confirmed log."""
+    waiting = sa.select(col(EventInbox.seq)).where(col(EventInbox.seq) <= received).limit(1)
+    return await scope.db.scalar(waiting) is None
 
 
 async def usage_by_customer(
