@@ -79,7 +79,7 @@ def check_unique(values: Iterable[object], *, field: str) -> None:
     seen: set[object] = set()
     for index, value in enumerate(values):
         if value in seen:
-            raise Invalid(f"{value} is given twice, give it once", field=field.format(index))
+            raise Invalid("this is given twice, give it once", field=field.format(index))
         seen.add(value)
 
 

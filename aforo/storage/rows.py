@@ -1,7 +1,7 @@
 """What queries and commands do with the rows of any tenant's table: fetch, page, add."""
 
 from collections.abc import Collection
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -41,6 +41,27 @@ async def page_of_rows(
     if after is not None:
         query = query.where(col(table.id) > after)
     return list(await scope.db.scalars(query))
+
+
+async def latest_by_parent(
+    scope: Scope, table: type[T], parent: Any, parent_ids: Collection[UUID], *, each_max: int
+) -> dict[UUID, list[T]]:
+    """Each parent's rows by the column `parent`, the newest first, at most `each_max` of each."""
+    if not parent_ids:
+        return {}
+    place = sa.func.row_number().over(partition_by=parent, order_by=col(table.id).desc())
+    numbered = sa.select(col(table.id), place.label("place")).where(parent.in_(parent_ids))
+    kept = numbered.subquery()
+    rows = await scope.db.execute(
+        sa.select(table, parent)
+        .join(kept, col(table.id) == kept.c.id)
+        .where(kept.c.place <= each_max)
+        .order_by(col(table.id).desc())
+    )
+    found: dict[UUID, list[T]] = {parent_id: [] for parent_id in parent_ids}
+    for row, parent_id in rows:
+        found[parent_id].append(row)
+    return found
 
 
 async def add_unique(scope: Scope, row: TenantTable, *, taken: Conflict) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import col
 
-from aforo.catalog.models import Entitlement, Offering, OfferingEntitlement, RatePlanLine
+from aforo.catalog.models import Discount, Entitlement, Offering, OfferingEntitlement, RatePlanLine
 from aforo.sdk import (
     AgentId,
     CustomerId,
@@ -21,9 +21,21 @@ from aforo.sdk import (
     SubscriptionId,
     TeamId,
 )
+from aforo.storage.rows import latest_by_parent, page_of_rows, rows_by_id
 from aforo.storage.scope import Scope
 from aforo.subscriptions.hierarchy import Hierarchy, KeyLife, Place
-from aforo.subscriptions.models import Agent, Customer, CustomerKey, Subscription
+from aforo.subscriptions.models import (
+    Agent,
+    Customer,
+    CustomerKey,
+    Subscription,
+    SubscriptionDiscount,
+    Team,
+)
+
+DUE_MAX = 1_000
+CHILDREN_MAX = 100
+"""How many of a parent's children are shown beside it; the pages show them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,3 +136,119 @@ async def meters_by_offering(
     for offering_id, meter_id in await scope.db.execute(priced.union(granted)):
         found[offering_id].add(cast("MeterId", meter_id))
     return {offering_id: frozenset(meters) for offering_id, meters in found.items()}
+
+
+async def customers_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Customer]:
+    return await rows_by_id(scope, Customer, ids)
+
+
+async def customers(scope: Scope, *, after: UUID | None = None, first: int) -> list[Customer]:
+    return await page_of_rows(scope, Customer, after=after, first=first)
+
+
+async def customer_by_external_id(scope: Scope, external_id: str) -> Customer | None:
+    """The customer that events name by this id."""
+    customer: Customer | None = await scope.db.scalar(
+        sa.select(Customer).where(col(Customer.external_id) == external_id)
+    )
+    return customer
+
+
+async def teams_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Team]:
+    return await rows_by_id(scope, Team, ids)
+
+
+async def teams_by_customer(scope: Scope, customer_ids: Collection[UUID]) -> dict[UUID, list[Team]]:
+    return await latest_by_parent(
+        scope, Team, col(Team.customer_id), customer_ids, each_max=CHILDREN_MAX
+    )
+
+
+async def agents_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Agent]:
+    return await rows_by_id(scope, Agent, ids)
+
+
+async def agents_by_team(scope: Scope, team_ids: Collection[UUID]) -> dict[UUID, list[Agent]]:
+    return await latest_by_parent(scope, Agent, col(Agent.team_id), team_ids, each_max=CHILDREN_MAX)
+
+
+async def customer_of_agent(scope: Scope, agent_id: UUID) -> CustomerId | None:
+    """Whom an agent works for; None if there is no such agent."""
+    customer_id = await scope.db.scalar(
+        sa.select(col(Team.customer_id))
+        .join(Agent, col(Agent.team_id) == col(Team.id))
+        .where(col(Agent.id) == agent_id)
+    )
+    return None if customer_id is None else CustomerId(customer_id)
+
+
+async def customer_keys_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, CustomerKey]:
+    return await rows_by_id(scope, CustomerKey, ids)
+
+
+async def keys_by_customer(
+    scope: Scope, customer_ids: Collection[UUID]
+) -> dict[UUID, list[CustomerKey]]:
+    return await latest_by_parent(
+        scope, CustomerKey, col(CustomerKey.customer_id), customer_ids, each_max=CHILDREN_MAX
+    )
+
+
+async def subscriptions_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Subscription]:
+    return await rows_by_id(scope, Subscription, ids)
+
+
+async def subscriptions_by_customer(
+    scope: Scope, customer_ids: Collection[UUID]
+) -> dict[UUID, list[Subscription]]:
+    return await latest_by_parent(
+        scope, Subscription, col(Subscription.customer_id), customer_ids, each_max=CHILDREN_MAX
+    )
+
+
+async def subscriptions(
+    scope: Scope, *, customer_id: UUID | None = None, after: UUID | None = None, first: int
+) -> list[Subscription]:
+    """A page of the tenant's subscriptions, or of one customer's."""
+    where = [] if customer_id is None else [col(Subscription.customer_id) == customer_id]
+    return await page_of_rows(scope, Subscription, *where, after=after, first=first)
+
+
+async def discounts_by_subscription(
+    scope: Scope, subscription_ids: Collection[UUID]
+) -> dict[UUID, list[Discount]]:
+    """Each subscription's discounts in the order in which they apply."""
+    rows = await scope.db.execute(
+        sa.select(SubscriptionDiscount, Discount)
+        .join(Discount, col(Discount.id) == col(SubscriptionDiscount.discount_id))
+        .where(col(SubscriptionDiscount.subscription_id).in_(subscription_ids))
+        .order_by(col(SubscriptionDiscount.position))
+    )
+    found: dict[UUID, list[Discount]] = {each: [] for each in subscription_ids}
+    for link, discount in rows:
+        found[link.subscription_id].append(discount)
+    return found
+
+
+async def subscriptions_due(
+    scope: Scope, until: datetime, *, after: UUID | None = None, first: int = DUE_MAX
+) -> list[Subscription]:
+    """Subscriptions that lived before `until` and are not billed up to it, in order of id.
+
+    Whether a period of theirs has ended by then is for `periods_between` to say. At most `first`
+    past the id `after`: a full answer means that there may be more.
+    """
+    rows = await scope.db.scalars(
+        sa.select(Subscription)
+        .where(
+            col(Subscription.billed_until) < until,
+            sa.or_(
+                col(Subscription.ends_at).is_(None),
+                col(Subscription.billed_until) < col(Subscription.ends_at),
+            ),
+            *([] if after is None else [col(Subscription.id) > after]),
+        )
+        .order_by(col(Subscription.id))
+        .limit(first)
+    )
+    return list(rows)
