@@ -1,4 +1,4 @@
-"""Tables of the signals."""
+"""Tables of the signals, and of the settings that their detectors go by."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -50,3 +50,19 @@ class Signal(TenantTable, table=True):
     """The last confirmed segment that was looked at."""
     settings: dict[str, Any] = json(default_factory=dict)
     """The detector's settings at that moment."""
+
+
+class DetectorSettings(TenantTable, table=True):
+    """Settings that a tenant chose for a detector; the latest row of each level is in force."""
+
+    __tablename__ = "detector_settings"
+    __table_args__ = (
+        belongs_to("customer", "customer_id"),
+        sa.Index("detector_settings_by_level", "tenant_id", "detector", "customer_id", "id"),
+    )
+
+    detector: str
+    customer_id: UUID | None = None
+    """None: for all customers of the tenant."""
+    settings: dict[str, Any] = json(default_factory=dict)
+    """Only what differs from the level above; an empty one takes everything from there."""

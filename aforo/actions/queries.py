@@ -1,0 +1,103 @@
+"""Reads actions, and what a decision of the ladder goes by."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from aforo.actions.models import OrchestrationAction
+from aforo.metering.models import Segment
+from aforo.sdk import Level, SubscriptionId
+from aforo.storage.rows import PAGE_MAX, rows_by_id
+from aforo.storage.scope import Scope
+from aforo.subscriptions.models import Subscription
+
+
+async def actions(
+    scope: Scope,
+    *,
+    after: UUID | None = None,
+    first: int,
+    customer_id: UUID | None = None,
+    signal_id: UUID | None = None,
+) -> list[OrchestrationAction]:
+    """At most `first` actions past the id `after`, the newest first.
+
+    `first` is at most one more than `PAGE_MAX`: the one more tells that another page follows.
+    """
+    assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
+    action = OrchestrationAction
+    query = sa.select(action).order_by(col(action.id).desc()).limit(first)
+    if after is not None:
+        query = query.where(col(action.id) < after)
+    if customer_id is not None:
+        query = query.where(col(action.customer_id) == customer_id)
+    if signal_id is not None:
+        query = query.where(col(action.signal_id) == signal_id)
+    return list(await scope.db.scalars(query))
+
+
+async def actions_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, OrchestrationAction]:
+    """The actions with these ids; an id that is not the tenant's is absent."""
+    return await rows_by_id(scope, OrchestrationAction, ids)
+
+
+async def actions_by_signal(
+    scope: Scope, signal_ids: Collection[UUID]
+) -> dict[UUID, list[OrchestrationAction]]:
+    """Every action on these signals by signal, in the order in which they were decided."""
+    rows = await scope.db.scalars(
+        sa.select(OrchestrationAction)
+        .where(col(OrchestrationAction.signal_id).in_(signal_ids))
+        .order_by(col(OrchestrationAction.id))
+    )
+    found: dict[UUID, list[OrchestrationAction]] = defaultdict(list)
+    for row in rows:
+        found[row.signal_id].append(row)
+    return dict(found)
+
+
+async def data_age(scope: Scope, watermark: int) -> timedelta | None:
+    """How long ago the last segment that a signal looked at was sealed; None without one."""
+    sealed_at = await scope.db.scalar(
+        sa.select(sa.func.max(col(Segment.sealed_at))).where(
+            # Segments are keyed by more than an id, so the scope does not add the tenant here.
+            col(Segment.tenant_id) == scope.tenant_id,
+            col(Segment.segment_id) <= watermark,
+        )
+    )
+    return None if sealed_at is None else max(scope.now - sealed_at, timedelta(0))
+
+
+async def blocks_since(scope: Scope, since: datetime) -> int:
+    """How many blocks this tenant's ladder has carried out, or in shadow decided, since then."""
+    action = OrchestrationAction
+    return (
+        await scope.db.scalar(
+            sa.select(sa.func.count())
+            .select_from(action)
+            .where(
+                col(action.tier) == Level.BLOCK,
+                col(action.created_at) > since,
+                col(action.after) != col(action.before),  # A decision not to act changes nothing.
+            )
+        )
+        or 0
+    )
+
+
+async def active_subscriptions(scope: Scope, customer_id: UUID) -> list[SubscriptionId]:
+    """The customer's subscriptions that run now, the oldest first."""
+    rows = await scope.db.scalars(
+        sa.select(col(Subscription.id))
+        .where(
+            col(Subscription.customer_id) == customer_id,
+            col(Subscription.starts_at) <= scope.now,
+            sa.or_(col(Subscription.ends_at).is_(None), col(Subscription.ends_at) > scope.now),
+        )
+        .order_by(col(Subscription.id))
+    )
+    return [SubscriptionId(row) for row in rows]

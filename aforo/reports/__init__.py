@@ -1,0 +1,1 @@
+"""Reports: what came in, what it cost, and what of it recurs."""
