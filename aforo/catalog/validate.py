@@ -119,7 +119,12 @@ def check_filters(filters: Sequence[Filter]) -> None:
                 field=f"{path}.values",
             )
         for position, value in enumerate(each.values):
-            check_text(value, field=f"{path}.values.{position}", length_max=FILTER_VALUE_LENGTH_MAX)
+            check_text(
+                value,
+                field=f"{path}.values.{position}",
+                length_max=FILTER_VALUE_LENGTH_MAX,
+                may_be_blank=True,
+            )
         check_unique(each.values, field=f"{path}.values.{{}}")
 
 
