@@ -1,0 +1,123 @@
+"""The ASGI application: the routes, and what every answer has in common."""
+
+from collections.abc import Awaitable
+
+import structlog
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aforo.api import ide
+from aforo.api.answers import error_response
+from aforo.api.documents import Documents
+from aforo.api.health import healthz, readyz
+from aforo.api.ingestion import events
+from aforo.api.protocol import GraphQLService
+from aforo.api.requests import Refused
+from aforo.api.schema import schema
+from aforo.api.transport import GraphQLHttp
+from aforo.api.websocket import GraphQLWebSocket
+from aforo.sdk.errors import Unavailable
+from aforo.storage.scope import Runtime
+from aforo.storage.tables import new_id
+
+log = structlog.get_logger()
+
+
+def create_app(runtime: Runtime) -> Starlette:
+    """The API over a runtime, which the caller opens and closes."""
+    production = runtime.settings.production
+    service = GraphQLService(runtime, Documents(schema, introspection=not production))
+    app = Starlette(
+        routes=[
+            Route("/graphql", GraphQLHttp(service, page=_no_page if production else _page)),
+            WebSocketRoute("/graphql", GraphQLWebSocket(service)),
+            Route("/v1/events", events, methods=["POST"]),
+            Route("/healthz", healthz, methods=["GET"]),
+            Route("/readyz", readyz, methods=["GET"]),
+            *([] if production else ide.routes()),
+        ],
+        middleware=[Middleware(Envelope)],
+        exception_handlers={
+            HTTPException: _http_exception,
+            Refused: _refused,
+            Unavailable: _unavailable,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.runtime = runtime
+    return app
+
+
+class Envelope:
+    """Gives every request an id and every answer its headers, and answers for bugs."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        # Our own: a client's would end up in the log as it was sent.
+        request_id = new_id().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_in_envelope(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                _add_headers(message, request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_in_envelope)
+        except Exception:
+            log.exception("a request failed", request_id=request_id, path=scope["path"])
+            if started:
+                raise  # Half an answer is out: only a broken connection tells the client.
+            message = f"Something failed on our side; it is logged as request {request_id}."
+            await error_response(500, "INTERNAL", message)(scope, receive, send_in_envelope)
+
+
+def _add_headers(message: Message, request_id: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["X-Request-Id"] = request_id
+    headers.setdefault("Cache-Control", "no-store")
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.add_vary_header("Accept, Authorization")
+
+
+def _page(request: Request) -> Awaitable[Response] | None:
+    return ide.ide_response(request) if ide.prefers_page(request) else None
+
+
+def _no_page(_request: Request) -> None:
+    return None
+
+
+async def _http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+    code = codes.get(error.status_code, "BAD_REQUEST")
+    return error_response(error.status_code, code, error.detail, error.headers)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return error_response(error.status, error.code, error.message, error.headers, field=error.field)
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Unavailable)
+    headers = {"Retry-After": str(error.retry_after_seconds)}
+    return error_response(503, error.code, error.message, headers)

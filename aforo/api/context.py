@@ -1,0 +1,44 @@
+"""What a resolver knows: who calls, how to open a scope, and the operation's loaders."""
+
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+import strawberry
+
+from aforo.api.loaders import BatchQuery, Loaders
+from aforo.storage.scope import Runtime, Scope
+from aforo.tenants.queries import Caller
+
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Context:
+    """One operation of one caller."""
+
+    runtime: Runtime
+    caller: Caller
+    request_id: str
+    remembers: bool = True
+    """Whether a key that was loaded once is not loaded again."""
+    _loaders: Loaders = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._loaders = Loaders(self.scope, remembers=self.remembers)
+
+    def scope(self) -> AbstractAsyncContextManager[Scope]:
+        """Open a scope of the caller's tenant: a transaction that commits unless it raises."""
+        return self.runtime.scope(self.caller.tenant_id)
+
+    def load(self, query: BatchQuery[UUID, V], key: UUID) -> Awaitable[V | None]:
+        """What a batch query `(scope, keys) -> {key: value}` gives for one key, or None.
+
+        Resolvers that ask at the same time share one call. Not inside of an open scope.
+        """
+        return self._loaders.load(query, key)
+
+
+Info = strawberry.Info[Context, None]

@@ -1,0 +1,180 @@
+"""From the text of a request to an operation that is known to be valid and within limits."""
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import strawberry
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    execute,
+    parse,
+    specified_rules,
+    subscribe,
+    validate,
+)
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
+from strawberry.utils.await_maybe import await_maybe
+
+from aforo.api.context import Context
+from aforo.api.limits import TOKENS_MAX, LimitExceeded, check_cost, check_document
+from aforo.sdk.errors import Invalid
+
+CACHED_DOCUMENTS_MAX = 500
+CACHED_CHARACTERS_MAX = 20_000
+ERRORS_MAX = 20
+
+# Built once: rules made per request would be new classes, and no cache could hold them.
+_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+
+Result = ExecutionResult
+
+
+class DocumentRefused(Exception):
+    """The document cannot be executed: `errors` say why, `code` of which kind they are."""
+
+    def __init__(self, code: str, errors: list[GraphQLError]) -> None:
+        super().__init__(code)
+        self.code = code
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asked for, by whatever transport."""
+
+    query: str
+    variables: Mapping[str, Any]
+    operation_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of a valid document, with its variables."""
+
+    document: DocumentNode
+    definition: OperationDefinitionNode
+    variables: Mapping[str, Any]
+
+    @property
+    def kind(self) -> OperationType:
+        return self.definition.operation
+
+
+class Documents:
+    """Prepares and runs operations of one schema; remembers documents that were valid."""
+
+    def __init__(self, schema: strawberry.Schema, *, introspection: bool) -> None:
+        # Strawberry has no public name for the schema that it builds, and its own execution
+        # re-parses, re-validates, and runs the first of several unnamed operations.
+        self._schema: GraphQLSchema = schema._schema  # noqa: SLF001
+        self._executor = schema.execution_context_class
+        self._introspection = introspection
+        self._valid: OrderedDict[str, DocumentNode] = OrderedDict()
+
+    def prepare(self, request: Request) -> Operation:
+        """The operation to run. Raises `DocumentRefused`."""
+        try:
+            document = self._document(request.query)
+            definition = _chosen(document, request.operation_name)
+            check_cost(self._schema, document, definition, request.variables)
+        except Invalid as error:
+            wrapped = GraphQLError(error.message, original_error=error)
+            raise DocumentRefused(error.code, [wrapped]) from error
+        except RecursionError as error:
+            wrapped = GraphQLError("The document is nested too deeply.")
+            raise DocumentRefused(LimitExceeded.code, [wrapped]) from error
+        return Operation(document, definition, request.variables)
+
+    async def execute(self, operation: Operation, context: Context) -> Result:
+        """Run a query or a mutation."""
+        name = operation.definition.name
+        result = execute(
+            self._schema,
+            operation.document,
+            context_value=context,
+            variable_values=dict(operation.variables),
+            operation_name=name.value if name else None,
+            executor_class=self._executor,
+            hide_suggestions=True,
+            max_coercion_errors=ERRORS_MAX,
+        )
+        return cast("Result", await await_maybe(result))
+
+    async def subscribe(
+        self, operation: Operation, context: Context
+    ) -> AsyncIterator[Result] | Result:
+        """Start a subscription: its results, or the one result that says why not."""
+        name = operation.definition.name
+        started = subscribe(
+            self._schema,
+            operation.document,
+            context_value=context,
+            variable_values=dict(operation.variables),
+            operation_name=name.value if name else None,
+            executor_class=self._executor,
+            hide_suggestions=True,
+            max_coercion_errors=ERRORS_MAX,
+        )
+        return cast("AsyncIterator[Result] | Result", await await_maybe(started))
+
+    def _document(self, query: str) -> DocumentNode:
+        document = self._valid.get(query)
+        if document is not None:
+            self._valid.move_to_end(query)
+            return document
+        document = _parsed(query)
+        check_document(document, introspection=self._introspection)
+        errors = validate(
+            self._schema, document, _RULES, max_errors=ERRORS_MAX, hide_suggestions=True
+        )
+        if errors:
+            raise DocumentRefused("GRAPHQL_VALIDATION_FAILED", errors)
+        if len(query) <= CACHED_CHARACTERS_MAX:
+            self._valid[query] = document
+            if len(self._valid) > CACHED_DOCUMENTS_MAX:
+                self._valid.popitem(last=False)
+        return document
+
+
+def _parsed(query: str) -> DocumentNode:
+    try:
+        return parse(
+            query,
+            max_lexical_tokens=TOKENS_MAX,
+            max_comments=TOKENS_MAX,
+            allow_empty_selection_sets=False,
+        )
+    except GraphQLError as error:
+        raise DocumentRefused("GRAPHQL_PARSE_FAILED", [error]) from error
+
+
+def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+    operations = [
+        definition
+        for definition in document.definitions
+        if isinstance(definition, OperationDefinitionNode)
+    ]
+    if name is None:
+        if len(operations) == 1:
+            return operations[0]
+        raise Invalid(
+            f"the document has {len(operations)} operations: say in operationName which to run",
+            code="OPERATION_NAME_NEEDED",
+            field="operationName",
+        )
+    for operation in operations:
+        if operation.name and operation.name.value == name:
+            return operation
+    raise Invalid(
+        "the document has no operation of this name",
+        code="OPERATION_NOT_FOUND",
+        field="operationName",
+    )

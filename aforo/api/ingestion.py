@@ -1,0 +1,83 @@
+"""`POST /v1/events`: a batch of usage events, and the verdicts on them."""
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aforo.api.answers import Unreadable, decode_json, json_response
+from aforo.api.requests import Refused, bearer_token, demand, demand_json, identify, read_body
+from aforo.metering.commands import BatchRefused, ingest
+from aforo.metering.verdicts import IngestAnswer, Verdict
+from aforo.storage.scope import Runtime
+from aforo.tenants.models import KeyScope
+
+BODY_BYTES_MAX = 10 * 1024 * 1024
+EVENTS_MAX = 1_000
+
+_SWITCH = {"true": True, "false": False}
+
+
+async def events(request: Request) -> Response:
+    """Take a batch. Raises `Refused` and `Unavailable`, which the application words."""
+    runtime: Runtime = request.app.state.runtime
+    credential = await identify(runtime, bearer_token(request))
+    demand(credential.caller, KeyScope.INGEST)
+    atomic = _atomic(request)
+    demand_json(request)
+    batch = _batch(await read_body(request, bytes_max=BODY_BYTES_MAX))
+    try:
+        async with runtime.scope(credential.caller.tenant_id) as scope:
+            answer = await ingest(
+                scope, batch, key_pepper=runtime.settings.key_pepper, atomic=atomic
+            )
+    except BatchRefused as refused:
+        return json_response(_body(refused.answer), HTTPStatus.UNPROCESSABLE_ENTITY)
+    return json_response(_body(answer), HTTPStatus.ACCEPTED)
+
+
+def _atomic(request: Request) -> bool:
+    given = request.query_params.getlist("atomic")
+    if not given:
+        return False
+    if len(given) > 1 or given[0] not in _SWITCH:
+        raise Refused(400, "BAD_REQUEST", "atomic is true or false", field="atomic")
+    return _SWITCH[given[0]]
+
+
+def _batch(body: bytes) -> list[object]:
+    try:
+        batch = decode_json(body)
+    except Unreadable as error:
+        raise Refused(400, "BAD_REQUEST", f"the body cannot be read as JSON: {error}") from error
+    if not isinstance(batch, list):
+        raise Refused(400, "BAD_REQUEST", "the body is a JSON array of events")
+    if len(batch) > EVENTS_MAX:
+        raise Refused(
+            413, "TOO_MANY_EVENTS", f"a batch has at most {EVENTS_MAX} events, not {len(batch)}"
+        )
+    return batch
+
+
+def _body(answer: IngestAnswer) -> dict[str, Any]:
+    return {
+        "accepted": answer.accepted,
+        "duplicates": answer.duplicates,
+        "conflicts": answer.conflicts,
+        "rejected": answer.rejected,
+        "quarantined": answer.quarantined,
+        "verdicts": [_verdict(verdict) for verdict in answer.verdicts],
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "index": verdict.index,
+        "idempotencyKey": verdict.idempotency_key,
+        "verdict": verdict.kind,
+        "stage": verdict.stage,
+        "code": verdict.code,
+        "message": verdict.message,
+        "eventId": verdict.event_id,
+    }

@@ -1,0 +1,116 @@
+"""What every route does with a request first: who is it, and how large is the body."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+
+from aforo.storage.scope import Runtime
+from aforo.tenants.models import KeyScope
+from aforo.tenants.queries import Caller, authenticate
+
+CHALLENGE = 'Bearer realm="aforo"'
+_TOKEN_CHARACTERS_MAX = 200
+
+
+class Refused(Exception):
+    """A request that is answered without being carried out; each route says so in its form."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        field: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key as it was presented, with whom it speaks for; long streams look again."""
+
+    token: str = field(repr=False)
+    caller: Caller
+
+
+def bearer_token(connection: HTTPConnection) -> str | None:
+    """The token of the Authorization header, if there is one."""
+    return token_of(connection.headers.get("authorization"))
+
+
+def token_of(authorization: object) -> str | None:
+    """The token in `Bearer <token>`; the word may be left out."""
+    if not isinstance(authorization, str):
+        return None
+    scheme, _, token = authorization.strip().rpartition(" ")
+    if scheme.lower() not in {"bearer", ""} or not 0 < len(token) <= _TOKEN_CHARACTERS_MAX:
+        return None
+    return token
+
+
+async def identify(runtime: Runtime, token: str | None) -> Credential:
+    """Who presents this token. Raises `Refused` with 401, or `Unavailable`."""
+    caller = await authenticate(runtime, token) if token else None
+    if token is None or caller is None:
+        raise Refused(
+            401,
+            "UNAUTHENTICATED",
+            "an API key is needed that is neither revoked nor expired: "
+            "send it as the header `Authorization: Bearer afo_…`",
+            {"WWW-Authenticate": CHALLENGE},
+        )
+    return Credential(token, caller)
+
+
+def demand(caller: Caller, scope: KeyScope) -> None:
+    """Raise `Refused` with 403 if the key may not do this."""
+    if scope not in caller.scopes:
+        raise Refused(
+            403, "FORBIDDEN", f"this API key lacks the scope {scope.name}; use one that has it"
+        )
+
+
+async def read_body(request: Request, *, bytes_max: int) -> bytes:
+    """The body, read no further than the limit. Raises `Refused` with 413 or 400."""
+    stated = request.headers.get("content-length", "")
+    if stated.isascii() and stated.isdecimal() and len(stated) < 20 and int(stated) > bytes_max:
+        raise _too_large(bytes_max)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > bytes_max:
+                raise _too_large(bytes_max)
+    except ClientDisconnect as error:
+        raise Refused(400, "BAD_REQUEST", "the body ended early") from error
+    return bytes(body)
+
+
+def media_type(request: Request) -> str:
+    """The type of the body without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def demand_json(request: Request) -> None:
+    """Raise `Refused` with 415 unless the body is JSON in UTF-8."""
+    _, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = parameters.replace(" ", "").lower().partition("charset=")[2].strip('"')
+    if media_type(request) != "application/json" or charset not in {"", "utf-8", "utf8"}:
+        raise Refused(
+            415, "UNSUPPORTED_MEDIA_TYPE", "the body is sent as application/json in UTF-8"
+        )
+
+
+def _too_large(bytes_max: int) -> Refused:
+    # The rest of the body is not worth reading, so the connection cannot go on.
+    return Refused(
+        413, "TOO_LARGE", f"the body has more than {bytes_max} bytes", {"Connection": "close"}
+    )

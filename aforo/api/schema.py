@@ -1,0 +1,55 @@
+"""The GraphQL schema: one file per package, put together here."""
+
+from typing import Annotated
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+
+from aforo.api import relay
+from aforo.api.context import Info
+from aforo.api.fields import field
+from aforo.api.relay import NODES_MAX, Node
+from aforo.api.scalars import SCALARS
+from aforo.api.tenants import TenantMutation, TenantQuery
+
+
+@strawberry.type
+class NodeQuery:
+    @field("The thing with a global id, or null.")
+    async def node(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="A global id.")],
+    ) -> Node | None:
+        return await relay.fetch(info.context, id)
+
+    @field("The things with these global ids, each or null, in order.")
+    async def nodes(
+        self,
+        info: Info,
+        ids: Annotated[
+            list[strawberry.ID],
+            strawberry.argument(description=f"At most {NODES_MAX} global ids."),
+        ],
+    ) -> list[Node | None]:
+        return await relay.fetch_all(info.context, ids)
+
+
+def _root(name: str, parts: tuple[type, ...], description: str) -> type:
+    return strawberry.type(description=description)(type(name, parts, {}))
+
+
+_QUERIES = (NodeQuery, TenantQuery)
+_MUTATIONS = (TenantMutation,)
+
+schema = strawberry.Schema(
+    query=_root("Query", _QUERIES, "What can be read."),
+    mutation=_root("Mutation", _MUTATIONS, "What can be changed: each is one transaction."),
+    types=relay.node_types(),
+    config=StrawberryConfig(scalar_map=SCALARS),
+)
+
+
+def schema_text() -> str:
+    """The schema in GraphQL's own language, as `schema.graphql` holds it."""
+    return schema.as_str() + "\n"

@@ -1,0 +1,195 @@
+"""GraphQL over HTTP: one answer as JSON, or a stream of them as server-sent events."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from graphql import OperationType
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from aforo.api.answers import Unreadable, decode_json, json_response
+from aforo.api.documents import DocumentRefused, Operation, Request
+from aforo.api.errors import format_aforo_error
+from aforo.api.limits import BODY_BYTES_MAX
+from aforo.api.protocol import (
+    Answer,
+    GraphQLService,
+    document_answer,
+    read_request,
+    refusal_errors,
+)
+from aforo.api.requests import (
+    Credential,
+    Refused,
+    bearer_token,
+    demand_json,
+    identify,
+    read_body,
+)
+from aforo.api.sse import EventStream
+from aforo.sdk.errors import Unavailable
+
+JSON = "application/json"
+GRAPHQL_JSON = "application/graphql-response+json"
+EVENT_STREAM = "text/event-stream"
+_SPOKEN = (GRAPHQL_JSON, JSON, EVENT_STREAM)
+
+_GET_PARAMETERS = ("query", "operationName")
+_GET_JSON_PARAMETERS = ("variables", "extensions")
+
+Page = Callable[[HttpRequest], Awaitable[Response] | None]
+
+
+class GraphQLHttp:
+    """The ASGI application at `/graphql`, for requests that are no WebSocket.
+
+    `page` may answer a GET in another way: it returns None where it does not.
+    """
+
+    def __init__(self, service: GraphQLService, *, page: Page) -> None:
+        self._service = service
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = HttpRequest(scope, receive)
+        response = await self._respond(request)
+        await response(scope, receive, send)
+
+    async def _respond(self, request: HttpRequest) -> Response | EventStream:
+        media_type = JSON
+        try:
+            if request.method not in {"GET", "POST"}:
+                raise _wrong_method("GET, POST", "GraphQL is asked by POST or GET")
+            if request.method == "GET" and (shown := self._page(request)) is not None:
+                return await shown
+            media_type = preferred_type(request.headers.get("accept", ""))
+            credential = await identify(self._service.runtime, bearer_token(request))
+            return await self._answer(request, credential, media_type)
+        except Refused as refused:
+            errors = {"errors": refusal_errors(refused)}
+            return json_response(
+                errors, refused.status, media_type=_as_json(media_type), headers=refused.headers
+            )
+        except Unavailable as error:
+            return json_response(
+                {"errors": [format_aforo_error(error)]},
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                media_type=_as_json(media_type),
+                headers={"Retry-After": str(error.retry_after_seconds)},
+            )
+
+    async def _answer(
+        self, request: HttpRequest, credential: Credential, media_type: str
+    ) -> Response | EventStream:
+        request_id: str = request.state.request_id
+        asked = await _asked(request)
+        try:
+            operation = self._service.prepare(asked, credential)
+        except DocumentRefused as refused:
+            answer = document_answer(refused, request_id)
+            return self._one(answer, media_type)
+        _demand_fit(request, operation, media_type)
+        if operation.kind is OperationType.SUBSCRIPTION:
+            answers = self._service.subscribe(operation, credential, request_id)
+            return EventStream(answers, lambda: self._service.is_still_allowed(credential))
+        answer = await self._service.execute(operation, credential, request_id)
+        return self._one(answer, media_type)
+
+    def _one(self, answer: Answer, media_type: str) -> Response | EventStream:
+        if media_type == EVENT_STREAM:
+            return EventStream.of(answer)
+        headers = {}
+        status = HTTPStatus.OK
+        if answer.retry_after_seconds is not None:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            headers["Retry-After"] = str(answer.retry_after_seconds)
+        elif answer.is_request_error and media_type == GRAPHQL_JSON:
+            # With application/json the status says nothing about GraphQL: proxies answer in it too.
+            status = HTTPStatus.BAD_REQUEST
+        return json_response(answer.body, status, media_type=media_type, headers=headers)
+
+
+def preferred_type(accept: str) -> str:
+    """The media type to answer in: the client's first preference among those spoken here.
+
+    Of types liked equally the one named first counts, so that a client which merely can read
+    event streams gets JSON. Raises `Refused` with 406.
+    """
+    if not accept.strip():
+        return JSON
+    best, best_quality = None, 0.0
+    for part in accept.lower().split(","):
+        name, _, parameters = part.partition(";")
+        spoken = _spoken(name.strip())
+        quality = _quality(parameters)
+        if spoken is not None and quality > best_quality:
+            best, best_quality = spoken, quality
+    if best is None:
+        raise Refused(406, "NOT_ACCEPTABLE", f"GraphQL is answered in {', '.join(_SPOKEN)}")
+    return best
+
+
+async def _asked(request: HttpRequest) -> Request:
+    if request.method == "GET":
+        return _from_query_string(request)
+    demand_json(request)
+    body = await read_body(request, bytes_max=BODY_BYTES_MAX)
+    try:
+        return read_request(decode_json(body))
+    except Unreadable as error:
+        raise Refused(400, "BAD_REQUEST", f"the body cannot be read as JSON: {error}") from error
+
+
+def _from_query_string(request: HttpRequest) -> Request:
+    parameters = request.query_params
+    asked: dict[str, object] = {
+        name: parameters[name] for name in _GET_PARAMETERS if name in parameters
+    }
+    for name in _GET_JSON_PARAMETERS:
+        if parameters.get(name):
+            try:
+                asked[name] = decode_json(parameters[name])
+            except Unreadable as error:
+                raise Refused(400, "BAD_REQUEST", f"`{name}` is no JSON: {error}") from error
+    return read_request(asked)
+
+
+def _demand_fit(request: HttpRequest, operation: Operation, media_type: str) -> None:
+    """Raise `Refused` if this operation cannot be asked for in this way."""
+    if request.method == "GET" and operation.kind is OperationType.MUTATION:
+        raise _wrong_method("POST", "mutations are sent by POST: a GET changes nothing")
+    if operation.kind is OperationType.SUBSCRIPTION and media_type != EVENT_STREAM:
+        accepted = request.headers.get("accept", "").lower()
+        if EVENT_STREAM not in accepted:
+            raise Refused(
+                406,
+                "NOT_ACCEPTABLE",
+                "a subscription needs `Accept: text/event-stream`, or a WebSocket with the "
+                "protocol graphql-transport-ws",
+            )
+
+
+def _wrong_method(allowed: str, message: str) -> Refused:
+    return Refused(405, "METHOD_NOT_ALLOWED", message, {"Allow": allowed})
+
+
+def _as_json(media_type: str) -> str:
+    return JSON if media_type == EVENT_STREAM else media_type
+
+
+def _spoken(name: str) -> str | None:
+    if name in _SPOKEN:
+        return name
+    return JSON if name in {"*/*", "application/*"} else None
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

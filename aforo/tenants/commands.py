@@ -1,0 +1,108 @@
+"""Writes about tenants and their API keys."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from aforo.sdk.errors import Invalid, NotFound
+from aforo.sdk.ids import TenantId
+from aforo.storage.scope import Runtime, Scope
+from aforo.storage.tables import new_id
+from aforo.tenants.keys import make_token
+from aforo.tenants.models import ApiKey, Environment, KeyScope, Tenant
+from aforo.tenants.queries import tenant as tenant_in_scope
+
+NAME_CHARACTERS_MAX = 200
+EVERY_SCOPE = tuple(KeyScope)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A new key. The token is in nobody's hands but the caller's: it is shown once."""
+
+    row: ApiKey
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewTenant:
+    """A tenant with the key that it starts with."""
+
+    tenant: Tenant
+    key: IssuedKey
+
+
+async def create_tenant(
+    runtime: Runtime, *, name: str, environment: Environment = Environment.LIVE
+) -> NewTenant:
+    """Create a tenant and its first key, which may do everything.
+
+    Takes the runtime, not a scope: there is no tenant to be in the scope of yet. Raises `Invalid`.
+    """
+    tenant_id = TenantId(new_id())
+    async with runtime.scope(tenant_id) as scope:
+        tenant = Tenant(
+            tenant_id=tenant_id,
+            name=_checked_name(name),
+            environment=environment,
+            created_at=scope.now,
+        )
+        scope.db.add(tenant)
+        await scope.db.flush()
+        key = await create_api_key(
+            scope, name="First key", scopes=EVERY_SCOPE, pepper=runtime.settings.key_pepper
+        )
+    return NewTenant(tenant, key)
+
+
+async def create_api_key(
+    scope: Scope,
+    *,
+    name: str,
+    scopes: Collection[KeyScope],
+    pepper: str,
+    expires_at: datetime | None = None,
+) -> IssuedKey:
+    """Create a key of the tenant in scope. Raises `Invalid`."""
+    if not scopes:
+        raise Invalid("a key needs at least one scope, such as READ", field="scopes")
+    if expires_at is not None and expires_at <= scope.now:
+        raise Invalid("a key cannot expire before it exists", field="expiresAt")
+    token = make_token((await tenant_in_scope(scope)).environment)
+    row = ApiKey(
+        public_id=token.public_id,
+        secret_hash=token.hashed(pepper),
+        name=_checked_name(name),
+        scopes=[each.value for each in KeyScope if each in scopes],
+        expires_at=expires_at,
+    )
+    scope.db.add(row)
+    await scope.db.flush()
+    return IssuedKey(row, str(token))
+
+
+async def revoke_api_key(scope: Scope, *, api_key_id: UUID) -> ApiKey:
+    """End a key at once and for good; a key that is revoked already stays as it is.
+
+    Raises `NotFound`.
+    """
+    row = await scope.db.scalar(
+        sa.select(ApiKey).where(col(ApiKey.id) == api_key_id).with_for_update()
+    )
+    if row is None:
+        raise NotFound("there is no such API key", field="apiKeyId")
+    if row.revoked_at is None:
+        row.revoked_at = scope.now
+        await scope.db.flush()
+    return row
+
+
+def _checked_name(name: str) -> str:
+    cleaned = name.strip()
+    if not 1 <= len(cleaned) <= NAME_CHARACTERS_MAX:
+        raise Invalid(f"a name has 1 to {NAME_CHARACTERS_MAX} characters", field="name")
+    return cleaned

@@ -1,0 +1,77 @@
+"""Reads about tenants and their API keys, the one before there is a scope included."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from aforo.sdk.ids import ApiKeyId, TenantId
+from aforo.storage.rows import page_of_rows, rows_by_id
+from aforo.storage.scope import Runtime, Scope
+from aforo.tenants.keys import Token, parse_token
+from aforo.tenants.models import ApiKey, Environment, KeyScope, Tenant
+
+_NOBODY = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request: a tenant, by one of its keys."""
+
+    tenant_id: TenantId
+    key_id: ApiKeyId
+    scopes: frozenset[KeyScope]
+    environment: Environment
+
+
+async def authenticate(runtime: Runtime, token: str) -> Caller | None:
+    """Whose token this is; None if it is nobody's, revoked or expired.
+
+    Raises `Unavailable` where PostgreSQL cannot be reached.
+    """
+    parsed = parse_token(token)
+    if parsed is None:
+        return None
+    async with runtime.system("authenticate") as db:
+        # The system role sees every tenant's keys: no tenant is known before this one is found.
+        row = await db.scalar(sa.select(ApiKey).where(col(ApiKey.public_id) == parsed.public_id))
+    return _caller(row, parsed, pepper=runtime.settings.key_pepper, now=runtime.clock.now())
+
+
+async def tenant(scope: Scope) -> Tenant:
+    """The tenant in scope."""
+    row: Tenant | None = await scope.db.scalar(sa.select(Tenant))
+    assert row is not None, "a scope is always of a tenant that exists"
+    return row
+
+
+async def api_keys(scope: Scope, *, after: UUID | None = None, first: int) -> list[ApiKey]:
+    """The tenant's keys, oldest first, also those that are revoked or expired."""
+    return await page_of_rows(scope, ApiKey, after=after, first=first)
+
+
+async def api_keys_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, ApiKey]:
+    return await rows_by_id(scope, ApiKey, ids)
+
+
+async def tenants_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Tenant]:
+    """The tenant in scope, if it is among these: nobody sees another one."""
+    return {scope.tenant_id: await tenant(scope)} if scope.tenant_id in ids else {}
+
+
+def _caller(row: ApiKey | None, token: Token, *, pepper: str, now: datetime) -> Caller | None:
+    # The comparison is made also where there is no row, so that the time tells nothing.
+    matches = token.matches(row.secret_hash if row else _NOBODY, pepper)
+    if row is None or not matches or row.revoked_at is not None:
+        return None
+    if row.expires_at is not None and row.expires_at <= now:
+        return None
+    return Caller(
+        tenant_id=TenantId(row.tenant_id),
+        key_id=ApiKeyId(row.id),
+        scopes=frozenset(KeyScope(each) for each in row.scopes),
+        environment=token.environment,
+    )
