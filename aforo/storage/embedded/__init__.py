@@ -58,7 +58,7 @@ class EmbeddedEngines:
         from aforo.storage.embedded import folder as places  # noqa: PLC0415
 
         root = places.make_private(folder.absolute())
-        for name in ("run", "log"):
+        for name in ("run", "log", "secrets"):
             places.make_private(root / name)
         with ExitStack() as cleanup:
 
@@ -108,6 +108,12 @@ class EmbeddedEngines:
     def clickhouse_url(self) -> str:
         """ClickHouse over HTTP: `http://user:password@127.0.0.1:port/aforo`."""
         return self.clickhouse.url
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """A sentence for each engine that is down for good."""
+        engines = (self.postgres, self.redis, self.clickhouse)
+        return tuple(engine.supervisor.fault for engine in engines if engine.supervisor.fault)
 
     def stop(self) -> None:
         """Stop all three in order and give the folder back; doing it twice does no harm."""

@@ -16,8 +16,9 @@ from pathlib import Path
 from socket import socket
 
 from aforo.storage.embedded import folder as places
+from aforo.storage.embedded.errors import EngineError
 from aforo.storage.embedded.processes import stop_orphans
-from aforo.storage.embedded.supervisor import EngineError, Program, Supervisor
+from aforo.storage.embedded.supervisor import Program, Supervisor
 
 FRONT = "aforo.storage.embedded.clickhouse_front"
 DATABASE = "aforo"
@@ -50,8 +51,7 @@ def start(
     places.package_folder("chdb", "ClickHouse")
     home = places.make_private(root / "clickhouse")
     data = home / "data"
-    stop_orphans(FRONT, (str(data),), stop_signal=signal.SIGTERM)
-    password = places.secret(root / "run", "clickhouse")
+    password = places.secret(root / "secrets", "clickhouse")
     listener = places.listen(port, "ClickHouse")
     address = f"127.0.0.1:{listener.getsockname()[1]}"
 
@@ -62,17 +62,24 @@ def start(
             on_fault(fault)
 
     scratch = home / "scratch"
+
+    def prepare() -> None:
+        stop_orphans(FRONT, data, stop_signal=signal.SIGTERM)
+        # What a killed child left there is of no use to anyone.
+        shutil.rmtree(scratch, ignore_errors=True)
+        places.make_private(scratch)
+
     supervisor = Supervisor(
         Program(
             name="ClickHouse",
             command=(
-                *(sys.executable, "-m", FRONT),
+                *(sys.executable, "-P", "-m", FRONT),
                 *("--path", str(data), "--fd", str(listener.fileno())),
-                *("--password-file", str(root / "run" / "clickhouse.secret")),
+                *("--password-file", str(root / "secrets" / "clickhouse")),
             ),
             folder=home,
             log=root / "log" / "clickhouse.log",
-            prepare=lambda: _empty(scratch),
+            prepare=prepare,
             is_ready=lambda _pid: _is_ready(address),
             environment={
                 "TMPDIR": str(scratch),
@@ -88,12 +95,6 @@ def start(
         listener.close()
         raise
     return ClickHouse(f"http://{USER}:{password}@{address}/{DATABASE}", supervisor, listener)
-
-
-def _empty(scratch: Path) -> None:
-    """What a killed child left there is of no use to anyone."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    places.make_private(scratch)
 
 
 def _is_ready(address: str) -> bool:

@@ -10,15 +10,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from aforo.storage.embedded.clickhouse_failure import UNKNOWN_SETTING, QueryFailed, failure
+
 DATABASE = "aforo"
-ENGINE_MEMORY_BYTES_MAX = 3_000_000_000
+MACHINE_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+ENGINE_BYTES_MAX = min(3_000_000_000, MACHINE_BYTES // 2)
+QUERY_BYTES_MAX = ENGINE_BYTES_MAX // 3 * 2
 DEFAULTS = {
-    "max_memory_usage": "2000000000",
+    "max_memory_usage": str(QUERY_BYTES_MAX),
     "max_threads": str(min(4, os.cpu_count() or 1)),
     "max_result_rows": "5000000",
-    "max_result_bytes": "1000000000",
+    "max_result_bytes": str(QUERY_BYTES_MAX // 2),
     "result_overflow_mode": "throw",
     "max_execution_time": "300",
     # Acknowledged means written: the engine's own default answers from a buffer.
@@ -29,16 +34,6 @@ DEFAULTS = {
 LAST_SETTING = "readonly"
 
 _SETTING_NAME = re.compile(r"[A-Za-z_][\w.]*\Z")
-_CODE = re.compile(r"Code: (\d+)")
-
-
-class QueryFailed(Exception):
-    """ClickHouse's own words about a failure, and its number for it."""
-
-    def __init__(self, message: str) -> None:
-        found = _CODE.search(message)
-        super().__init__(message[found.start() :] if found else f"Code: 1002. {message}")
-        self.code = int(found[1]) if found else 1002
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +58,14 @@ class Written:
 class Engine:
     """The one engine of this process, on one folder."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: Path) -> None:
+        """Open the engine on a folder, and make it this process's working folder's child."""
+        # A connection string has its own rules for `?`, `&` and `:`; a bare name needs none.
+        os.chdir(path.parent)
+        self._path = path.name
         self._chdb: Any = import_module("chdb")
-        options = f"max_server_memory_usage={ENGINE_MEMORY_BYTES_MAX}&timezone=UTC"
-        self._root = self._chdb.connect(f"{path}?{options}")
+        options = f"max_server_memory_usage={ENGINE_BYTES_MAX}&timezone=UTC"
+        self._root = self._chdb.connect(f"{self._path}?{options}")
         self._root.query(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
         self.version = (
             self._root.query("SELECT version()", "TabSeparatedRaw").bytes().decode().strip()
@@ -117,7 +115,10 @@ class Handle:
         except RuntimeError as error:
             raise QueryFailed(str(error)) from error
         return Answer(
-            result.bytes() or b"", result.rows_read(), result.bytes_read(), result.elapsed()
+            result.bytes() or b"",
+            result.storage_rows_read(),
+            result.storage_bytes_read(),
+            result.elapsed(),
         )
 
     def stream(self, statement: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
@@ -148,7 +149,7 @@ class Handle:
 
 def _checked_name(name: str) -> str:
     if not _SETTING_NAME.match(name):
-        raise QueryFailed(f"Code: 115. DB::Exception: Unknown setting {name!r}. (UNKNOWN_SETTING)")
+        raise failure(UNKNOWN_SETTING, f"Unknown setting {name!r}. (UNKNOWN_SETTING)")
     return name
 
 

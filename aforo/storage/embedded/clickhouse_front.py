@@ -26,7 +26,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aforo.storage.embedded import clickhouse_body as bodies
 from aforo.storage.embedded import clickhouse_statement as statements
-from aforo.storage.embedded.clickhouse_engine import Answer, Engine, QueryFailed, Written
+from aforo.storage.embedded.clickhouse_engine import Answer, Engine, Written
+from aforo.storage.embedded.clickhouse_failure import (
+    AUTHENTICATION_FAILED,
+    INCORRECT_DATA,
+    NOT_IMPLEMENTED,
+    SYNTAX_ERROR,
+    TOO_MANY_SIMULTANEOUS_QUERIES,
+    QueryFailed,
+    failure,
+)
 
 USER = "aforo"
 QUERIES_AT_ONCE = 8
@@ -63,20 +72,6 @@ NOT_SETTINGS = frozenset(
         "wait_end_of_query",
     ]
 )
-AUTHENTICATION_FAILED = 516
-NOT_IMPLEMENTED = 48
-SYNTAX_ERROR = 62
-TOO_MANY_SIMULTANEOUS_QUERIES = 202
-INCORRECT_DATA = 117
-# As ClickHouse's HTTP handler maps them; what is not here is 500.
-STATUS_OF = {
-    **dict.fromkeys((6, 26, 27, 36, 38, 41, 43, 53, 62, 63, 69, 72, 117, 130, 131, 168, 457), 400),
-    **dict.fromkeys((164, 194, 516), 403),
-    **dict.fromkeys((16, 46, 47, 50, 56, 60, 81, 115), 404),
-    159: 408,
-    48: 501,
-    202: 503,
-}
 
 
 class Front(ThreadingHTTPServer):
@@ -145,7 +140,7 @@ class Conversation(BaseHTTPRequestHandler):
             if not may_write:
                 fields.setdefault("readonly", "2")
             if not self.server.queries.acquire(timeout=QUEUE_SECONDS):
-                raise _failure(TOO_MANY_SIMULTANEOUS_QUERIES, "Too many simultaneous queries")
+                raise failure(TOO_MANY_SIMULTANEOUS_QUERIES, "Too many simultaneous queries")
             try:
                 self._run(fields)
             finally:
@@ -153,7 +148,7 @@ class Conversation(BaseHTTPRequestHandler):
         except QueryFailed as error:
             self._send_failure(error)
         except bodies.BodyError as error:
-            self._send_failure(_failure(INCORRECT_DATA, str(error)))
+            self._send_failure(failure(INCORRECT_DATA, str(error)))
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
@@ -161,7 +156,7 @@ class Conversation(BaseHTTPRequestHandler):
         user, password = _credentials(self.headers, fields)
         good = hmac.compare_digest(password.encode(), self.server.password.encode())
         if not (hmac.compare_digest(user.encode(), USER.encode()) and good):
-            raise _failure(
+            raise failure(
                 AUTHENTICATION_FAILED,
                 f"{user}: Authentication failed: password is incorrect, "
                 "or there is no user with such name. (AUTHENTICATION_FAILED)",
@@ -183,7 +178,7 @@ class Conversation(BaseHTTPRequestHandler):
             if name not in NOT_SETTINGS and not name.startswith("param_")
         }
         if fields.get("compress", "0") not in {"0", ""} or fields.get("decompress", "0") != "0":
-            raise _failure(NOT_IMPLEMENTED, "compress and decompress are not supported")
+            raise failure(NOT_IMPLEMENTED, "compress and decompress are not supported")
         with self.server.engine.handle(
             database=fields.get("database"), settings=settings
         ) as handle:
@@ -196,7 +191,7 @@ class Conversation(BaseHTTPRequestHandler):
                 return
             statement = _text(b"\n".join(part for part in (head, _whole(body)) if part))
             if statements.has_more_than_one(statement):
-                raise _failure(SYNTAX_ERROR, "Multi-statements are not allowed. (SYNTAX_ERROR)")
+                raise failure(SYNTAX_ERROR, "Multi-statements are not allowed. (SYNTAX_ERROR)")
             if fields.get("wait_end_of_query") != "1" and statements.can_stream(statement):
                 self._send_stream(handle.stream(statement, parameters), statement)
                 return
@@ -255,7 +250,7 @@ class Conversation(BaseHTTPRequestHandler):
             for block in blocks:
                 self._write_chunk(block)
         except QueryFailed as error:
-            text = f"{error} (version {self.server.engine.version})"
+            text = error.worded(self.server.engine.version)
             self._write_chunk(
                 f"__exception__\r\n{tag}\r\n{text}\n{len(text)} {tag}\r\n__exception__\r\n".encode()
             )
@@ -272,10 +267,9 @@ class Conversation(BaseHTTPRequestHandler):
         self.close_connection = True
         if self._began:
             return
-        version = self.server.engine.version
         self._send(
-            STATUS_OF.get(error.code, 500),
-            f"{error} (version {version})\n".encode("utf-8", "replace"),
+            error.status,
+            f"{error.worded(self.server.engine.version)}\n".encode("utf-8", "replace"),
             {"X-ClickHouse-Exception-Code": str(error.code), "Connection": "close"},
         )
 
@@ -299,7 +293,7 @@ class Conversation(BaseHTTPRequestHandler):
 def main() -> None:
     """Serve until SIGTERM or SIGINT, then finish what runs and close the engine."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--path", required=True, help="folder of the data")
+    parser.add_argument("--path", required=True, type=Path, help="folder of the data")
     parser.add_argument("--password-file", required=True, type=Path)
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--port", type=int, help="on loopback; 0 takes a free one")
@@ -313,8 +307,9 @@ def main() -> None:
         if options.fd is None
         else socket.socket(fileno=options.fd)
     )
-    engine = Engine(options.path)
-    front = Front(listener, engine, options.password_file.read_text(encoding="ascii").strip())
+    password = options.password_file.read_text(encoding="ascii").strip()
+    engine = Engine(options.path.absolute())
+    front = Front(listener, engine, password)
     threading.Thread(target=front.serve_forever, daemon=True).start()
     told_to_stop.wait()
     front.shutdown()
@@ -337,10 +332,6 @@ def _credentials(headers: Message, fields: Mapping[str, str]) -> tuple[str, str]
         headers.get("X-ClickHouse-User") or fields.get("user", "default"),
         headers.get("X-ClickHouse-Key") or fields.get("password", ""),
     )
-
-
-def _failure(code: int, text: str) -> QueryFailed:
-    return QueryFailed(f"Code: {code}. DB::Exception: {text}")
 
 
 def _named(output_format: str) -> str:
@@ -376,7 +367,7 @@ def _text(statement: bytes) -> str:
     try:
         return statement.decode()
     except UnicodeDecodeError as error:
-        raise _failure(SYNTAX_ERROR, f"the statement is not UTF-8: {error}") from error
+        raise failure(SYNTAX_ERROR, f"the statement is not UTF-8: {error}") from error
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pwd
+import re
 import secrets
 import shutil
 import socket
@@ -11,10 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from aforo.storage.embedded.supervisor import EngineError
+from aforo.storage.embedded.errors import EngineError
 
 SOCKET_PATH_BYTES_MAX = 103
 """Room in `sockaddr_un`: 107 bytes on Linux, 103 on macOS."""
+PLAIN_PATH = re.compile(r"[\w./-]+", re.ASCII)
+"""What needs no quoting in a URL, nor in the engines' own configuration."""
 SHORT_FOLDER_PREFIX = "aforo-"
 SECRET_BYTES = 24
 
@@ -64,7 +67,7 @@ def lock(folder: Path) -> IO[str]:
 
 def secret(folder: Path, name: str) -> str:
     """The secret of this name: made at the first call, kept in a file of mode 0600."""
-    path = folder / f"{name}.secret"
+    path = folder / name
     if not path.exists():
         draft = path.with_suffix(".new")
         draft.touch(mode=0o600)
@@ -77,7 +80,7 @@ class SocketFolder:
     """A private folder with a path short enough for sockets, gone after `remove`."""
 
     def __init__(self, wanted: Path, file: str, *, user: tuple[int, int] | None = None) -> None:
-        """Take `wanted` if `wanted/file` fits into a socket address, else a folder in /tmp.
+        """Take `wanted` if `wanted/file` suits a socket's address, else a folder in /tmp.
 
         `wanted` then holds the other's path, by which the next start cleans up after a kill.
         """
@@ -85,7 +88,8 @@ class SocketFolder:
         make_private(wanted, user=user)
         self.remove()
         self.path = wanted
-        if len(os.fsencode(wanted / file)) > SOCKET_PATH_BYTES_MAX:
+        address = str(wanted / file)
+        if len(address) > SOCKET_PATH_BYTES_MAX or not PLAIN_PATH.fullmatch(address):
             self.path = Path(tempfile.mkdtemp(prefix=SHORT_FOLDER_PREFIX, dir="/tmp"))
             self._note.write_text(str(self.path), encoding="utf-8")
             make_private(self.path, user=user)

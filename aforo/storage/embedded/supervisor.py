@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aforo.sdk.errors import AforoError
+from aforo.storage.embedded.errors import EngineError
 from aforo.storage.embedded.processes import POLL_SECONDS
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -24,17 +24,7 @@ LOG_BYTES_MAX = 8 * 1024 * 1024
 LOG_TAIL_BYTES = 4_096
 
 
-class EngineError(AforoError):
-    """An embedded engine cannot run; the sentence says which and what to do."""
-
-    code = "ENGINE"
-
-
 def _nothing() -> None:
-    return None
-
-
-def _no_sentence(_log: str) -> None:
     return None
 
 
@@ -51,8 +41,6 @@ class Program:
     """Asked with the child's process id until it says yes."""
     prepare: Callable[[], None] = _nothing
     """Done before each start, also before a restart."""
-    explain: Callable[[str], str | None] = _no_sentence
-    """A sentence for what the log says about a failed start, where we know it."""
     environment: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = field(default=b"", repr=False)
     pass_fds: tuple[int, ...] = ()
@@ -133,7 +121,7 @@ class Supervisor:
         try:
             self.program.prepare()
             process = self._spawn()
-        except AforoError as error:
+        except EngineError as error:
             return error.message
         except OSError as error:
             return f"{name} cannot be started: {error}"
@@ -141,10 +129,10 @@ class Supervisor:
             if process is not None and self._wait_ready(process):
                 self._settled.set()
                 process.wait()
-        except AforoError as error:
+        except EngineError as error:
             fault = error.message
         else:
-            fault = f"{name} ended: {self._last_words()}"
+            fault = f"{name} keeps ending: {self._last_words()} (see {self.program.log})"
         self._end(process)
         return fault
 
@@ -178,10 +166,9 @@ class Supervisor:
         end = time.monotonic() + START_SECONDS
         while not self._stopping.is_set():
             if process.poll() is not None:
-                words = self._last_words()
                 raise EngineError(
-                    self.program.explain(words)
-                    or f"{self.program.name} did not start: {words} (see {self.program.log})"
+                    f"{self.program.name} did not start: {self._last_words()} "
+                    f"(see {self.program.log})"
                 )
             if self.program.is_ready(process.pid):
                 return True
