@@ -36,7 +36,7 @@ check: $(BIN)/.dev ## format, lint, types, contracts, dependencies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache
+	@PYTHONPATH=plugins/aforo-example $(BIN)/lint-imports --no-cache
 	@$(BIN)/deptry .
 
 format: $(BIN)/.dev ## write the code as `make check` wants it

@@ -15,7 +15,6 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 import structlog
-from redis.exceptions import RedisError
 from sqlmodel import col
 
 from aforo.catalog.models import (
@@ -33,6 +32,7 @@ from aforo.metering.validate import contribution
 from aforo.sdk.errors import AforoError, Invalid
 from aforo.sdk.ids import CustomerId
 from aforo.sdk.period import Period
+from aforo.storage.redis import UNREACHABLE
 from aforo.storage.scope import Runtime, Scope
 from aforo.subscriptions.models import Customer, Subscription
 from aforo.subscriptions.periods import billing_period
@@ -67,7 +67,7 @@ async def advance(runtime: Runtime, segment: Confirmed) -> None:
     try:
         async with runtime.scope(segment.tenant_id) as scope:
             await _advance(scope, segment)
-    except (AforoError, RedisError, OSError) as error:
+    except (AforoError, *UNREACHABLE) as error:
         log.warning("quota counters left behind", segment=segment.segment_id, error=str(error))
 
 
@@ -173,7 +173,7 @@ async def _counter(scope: Scope, quota: QuotaInForce) -> QuotaCounter | None:
 async def _counter_or_none(scope: Scope, quota: QuotaInForce) -> QuotaCounter | None:
     try:
         return await _counter(scope, quota)
-    except (RedisError, OSError):
+    except UNREACHABLE:
         return None
 
 

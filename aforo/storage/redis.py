@@ -15,6 +15,9 @@ LIVE_LOG_MAX = 10_000
 READ_BLOCK_MS = 5_000
 READ_COUNT = 500
 
+UNREACHABLE = (RedisError, OSError)
+"""What a call raises where Redis is away or refuses; hints and counters do without it then."""
+
 log = structlog.get_logger()
 
 
@@ -62,7 +65,7 @@ class TenantLive:
                     body = msgspec.json.encode(message).decode()
                     pipe.xadd(self._prefix + stream, {"m": body}, maxlen=LIVE_LOG_MAX)
                 await pipe.execute()
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             log.warning("live messages dropped", messages=len(self._pending), error=str(error))
         self._pending.clear()
 
