@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-import sqlalchemy as sa
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aforo.api.answers import json_response
+from aforo.storage import postgres
 from aforo.storage.scope import Runtime
 
 PING_TIMEOUT_SECONDS = 3
@@ -18,7 +18,7 @@ async def healthz(request: Request) -> Response:
     """200 if the process lives and every engine answers; 503 and which one does not."""
     runtime: Runtime = request.app.state.runtime
     engines = {
-        "postgresql": lambda: _ping_postgresql(runtime),
+        "postgresql": lambda: postgres.ping(runtime.cross_tenant),
         "redis": runtime.live.ping,
         "clickhouse": runtime.events.ping,
     }
@@ -28,7 +28,7 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """200 if events can be taken, which needs PostgreSQL alone."""
     runtime: Runtime = request.app.state.runtime
-    return await _report({"postgresql": lambda: _ping_postgresql(runtime)})
+    return await _report({"postgresql": lambda: postgres.ping(runtime.cross_tenant)})
 
 
 async def _report(pings: Mapping[str, Callable[[], Awaitable[None]]]) -> Response:
@@ -50,8 +50,3 @@ async def _answers(ping: Callable[[], Awaitable[None]]) -> bool:
     except Exception:  # noqa: BLE001 — whatever a driver raises, the engine did not answer.
         return False
     return True
-
-
-async def _ping_postgresql(runtime: Runtime) -> None:
-    async with runtime.system("health") as db:
-        await db.execute(sa.text("SELECT 1"))

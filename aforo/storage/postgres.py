@@ -47,6 +47,12 @@ def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
     )
 
 
+async def ping(engine: AsyncEngine) -> None:
+    """Raise where PostgreSQL cannot be reached."""
+    async with engine.connect() as connection:
+        await connection.execute(sa.text("SELECT 1"))
+
+
 def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     """Sessions over a pool; their rows stay readable after the commit."""
     return async_sessionmaker(engine, sync_session_class=TenantSession, expire_on_commit=False)
