@@ -43,25 +43,37 @@ async def page_of_rows(
     return list(await scope.db.scalars(query))
 
 
-async def latest_by_parent(
-    scope: Scope, table: type[T], parent: Any, parent_ids: Collection[UUID], *, each_max: int
+async def pages_of_children(
+    scope: Scope,
+    table: type[T],
+    parent: Any,
+    parent_ids: Collection[UUID],
+    *,
+    after: UUID | None,
+    first: int,
 ) -> dict[UUID, list[T]]:
-    """Each parent's rows by the column `parent`, the newest first, at most `each_max` of each."""
+    """A page of each parent's rows, by the column `parent` that names it; one statement.
+
+    Order and bounds are those of `page_of_rows`; a parent without rows has an empty page.
+    """
+    assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
     if not parent_ids:
         return {}
-    place = sa.func.row_number().over(partition_by=parent, order_by=col(table.id).desc())
+    place = sa.func.row_number().over(partition_by=parent, order_by=col(table.id))
     numbered = sa.select(col(table.id), place.label("place")).where(parent.in_(parent_ids))
+    if after is not None:
+        numbered = numbered.where(col(table.id) > after)
     kept = numbered.subquery()
     rows = await scope.db.execute(
         sa.select(table, parent)
         .join(kept, col(table.id) == kept.c.id)
-        .where(kept.c.place <= each_max)
-        .order_by(col(table.id).desc())
+        .where(kept.c.place <= first)
+        .order_by(col(table.id))
     )
-    found: dict[UUID, list[T]] = {parent_id: [] for parent_id in parent_ids}
+    pages: dict[UUID, list[T]] = {parent_id: [] for parent_id in parent_ids}
     for row, parent_id in rows:
-        found[parent_id].append(row)
-    return found
+        pages[parent_id].append(row)
+    return pages
 
 
 async def add_unique(scope: Scope, row: TenantTable, *, taken: Conflict) -> None:

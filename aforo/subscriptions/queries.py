@@ -21,7 +21,7 @@ from aforo.sdk import (
     SubscriptionId,
     TeamId,
 )
-from aforo.storage.rows import latest_by_parent, page_of_rows, rows_by_id
+from aforo.storage.rows import page_of_rows, pages_of_children, rows_by_id
 from aforo.storage.scope import Scope
 from aforo.subscriptions.hierarchy import Hierarchy, KeyLife, Place
 from aforo.subscriptions.models import (
@@ -34,8 +34,6 @@ from aforo.subscriptions.models import (
 )
 
 DUE_MAX = 1_000
-CHILDREN_MAX = 100
-"""How many of a parent's children are shown beside it; the pages show them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,9 +156,11 @@ async def teams_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Team]:
     return await rows_by_id(scope, Team, ids)
 
 
-async def teams_by_customer(scope: Scope, customer_ids: Collection[UUID]) -> dict[UUID, list[Team]]:
-    return await latest_by_parent(
-        scope, Team, col(Team.customer_id), customer_ids, each_max=CHILDREN_MAX
+async def teams_by_customer(
+    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
+) -> dict[UUID, list[Team]]:
+    return await pages_of_children(
+        scope, Team, col(Team.customer_id), customer_ids, after=after, first=first
     )
 
 
@@ -168,8 +168,12 @@ async def agents_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Agent]
     return await rows_by_id(scope, Agent, ids)
 
 
-async def agents_by_team(scope: Scope, team_ids: Collection[UUID]) -> dict[UUID, list[Agent]]:
-    return await latest_by_parent(scope, Agent, col(Agent.team_id), team_ids, each_max=CHILDREN_MAX)
+async def agents_by_team(
+    scope: Scope, team_ids: Collection[UUID], *, after: UUID | None = None, first: int
+) -> dict[UUID, list[Agent]]:
+    return await pages_of_children(
+        scope, Agent, col(Agent.team_id), team_ids, after=after, first=first
+    )
 
 
 async def customer_of_agent(scope: Scope, agent_id: UUID) -> CustomerId | None:
@@ -187,10 +191,10 @@ async def customer_keys_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID,
 
 
 async def keys_by_customer(
-    scope: Scope, customer_ids: Collection[UUID]
+    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
 ) -> dict[UUID, list[CustomerKey]]:
-    return await latest_by_parent(
-        scope, CustomerKey, col(CustomerKey.customer_id), customer_ids, each_max=CHILDREN_MAX
+    return await pages_of_children(
+        scope, CustomerKey, col(CustomerKey.customer_id), customer_ids, after=after, first=first
     )
 
 
@@ -199,10 +203,10 @@ async def subscriptions_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID,
 
 
 async def subscriptions_by_customer(
-    scope: Scope, customer_ids: Collection[UUID]
+    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
 ) -> dict[UUID, list[Subscription]]:
-    return await latest_by_parent(
-        scope, Subscription, col(Subscription.customer_id), customer_ids, each_max=CHILDREN_MAX
+    return await pages_of_children(
+        scope, Subscription, col(Subscription.customer_id), customer_ids, after=after, first=first
     )
 
 
