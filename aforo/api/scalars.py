@@ -33,6 +33,9 @@ NUMBER_CHARACTERS_MAX = 64
 JSON = NewType("JSON", object)
 """Any JSON value; numbers with a point or an exponent are Decimals."""
 
+BigInt = NewType("BigInt", int)
+"""A count that may pass 32 bits."""
+
 _MOMENT = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -73,6 +76,20 @@ def show_moment(value: object) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def show_integer(value: object) -> int:
+    """A whole number that JavaScript can hold."""
+    if not isinstance(value, int) or abs(value) >= 2**53:
+        raise TypeError("a BigInt field holds an integer of at most 53 bits")
+    return value
+
+
+def parse_integer(value: object) -> int:
+    """A whole number of at most 53 bits."""
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**53:
+        raise GraphQLError("BigInt wants a whole number of at most 53 bits.")
+    return value
+
+
 def parse_json(value: object) -> object:
     """A JSON value, if it is not nested deeper than 16 levels."""
     return _bounded(value, JSON_DEPTH_MAX)
@@ -95,6 +112,12 @@ def _decimal_literal(node: ValueNode, _variables: Any = None) -> Decimal:
 
 def _moment_literal(node: ValueNode, _variables: Any = None) -> datetime:
     return parse_moment(node.value if isinstance(node, StringValueNode) else None)
+
+
+def _integer_literal(node: ValueNode, _variables: Any = None) -> int:
+    if isinstance(node, IntValueNode) and len(node.value) < 20:
+        return parse_integer(int(node.value))
+    raise GraphQLError("BigInt wants a whole number of at most 53 bits.", node)
 
 
 def _json_literal(node: ValueNode, variables: Mapping[str, Any] | None = None) -> object:
@@ -150,6 +173,14 @@ SCALARS: dict[object, ScalarDefinition] = {
         serialize=show_moment,
         parse_value=parse_moment,
         parse_literal=_moment_literal,
+    ),
+    BigInt: strawberry.scalar(
+        name="BigInt",
+        description="A whole number of at most 53 bits, as a JSON number.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc8259#section-6",
+        serialize=show_integer,
+        parse_value=parse_integer,
+        parse_literal=_integer_literal,
     ),
     JSON: strawberry.scalar(
         name="JSON",

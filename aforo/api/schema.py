@@ -8,7 +8,9 @@ from strawberry.schema.config import StrawberryConfig
 from aforo.api import relay
 from aforo.api.context import Info
 from aforo.api.fields import field
+from aforo.api.plugins import PluginQuery
 from aforo.api.relay import NODES_MAX, Node
+from aforo.api.reports import ReportQuery
 from aforo.api.scalars import SCALARS
 from aforo.api.tenants import TenantMutation, TenantQuery
 
@@ -39,7 +41,7 @@ def _root(name: str, parts: tuple[type, ...], description: str) -> type:
     return strawberry.type(description=description)(type(name, parts, {}))
 
 
-_QUERIES = (NodeQuery, TenantQuery)
+_QUERIES = (NodeQuery, TenantQuery, PluginQuery, ReportQuery)
 _MUTATIONS = (TenantMutation,)
 
 schema = strawberry.Schema(
