@@ -54,8 +54,7 @@ class EmbeddedEngines:
         Raises: `EngineError`, one sentence, and then nothing is left running.
         """
         # Here and not above, because ClickHouse's own process imports this package too.
-        from aforo.storage.embedded import clickhouse, postgres, redis  # noqa: PLC0415
-        from aforo.storage.embedded import folder as places  # noqa: PLC0415
+        from aforo.storage.embedded import clickhouse, places, postgres, redis  # noqa: PLC0415
 
         root = places.make_private(folder.absolute())
         for name in ("run", "log", "secrets"):

@@ -15,7 +15,7 @@ from os import pathsep
 from pathlib import Path
 from socket import socket
 
-from aforo.storage.embedded import folder as places
+from aforo.storage.embedded import places
 from aforo.storage.embedded.errors import EngineError
 from aforo.storage.embedded.processes import stop_orphans
 from aforo.storage.embedded.supervisor import Program, Supervisor

@@ -1,8 +1,9 @@
 """The bodies of HTTP requests to the front: their length, their compression, their forms."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.message import Message
+from functools import partial
 from importlib import import_module
 from io import BufferedIOBase
 from typing import Any, Protocol
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 CHUNK_BYTES = 1024 * 1024
 BODY_BYTES_MAX = 1024 * 1024 * 1024
 LINE_BYTES_MAX = 256
+GZIP_OR_ZLIB = 47
+"""zlib's window bits for either of the two."""
 
 
 class BodyError(Exception):
@@ -102,16 +105,17 @@ def _counted(raw: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _decompressed(raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    # A body may be several compressed frames, one after the other.
+    make, broken = _codec(encoding)
     decompressor: _Decompressor | None = None
     for chunk in raw:
         rest = chunk
         while rest:
+            # A body may be several compressed frames, one after the other.
             if decompressor is None or decompressor.eof:
-                decompressor = _decompressor(encoding)
+                decompressor = make()
             try:
                 plain = decompressor.decompress(rest)
-            except Exception as error:
+            except broken as error:
                 raise BodyError(f"the body is not {encoding}: {error}") from error
             if plain:
                 yield plain
@@ -120,20 +124,20 @@ def _decompressed(raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
         raise BodyError("the connection ended inside the body")
 
 
-def _decompressor(encoding: str) -> _Decompressor:
+def _codec(encoding: str) -> tuple[Callable[[], _Decompressor], type[Exception]]:
+    """What decompresses, and what it raises on bytes that are something else."""
     library: Any
     match encoding:
         case "gzip" | "deflate":
-            return zlib.decompressobj(wbits=47)
+            return partial(zlib.decompressobj, wbits=GZIP_OR_ZLIB), zlib.error
         case "lz4":
             library = import_module("lz4.frame")
-            decompressor: _Decompressor = library.LZ4FrameDecompressor()
+            return library.LZ4FrameDecompressor, RuntimeError
         case "zstd":
             try:
                 library = import_module("compression.zstd")
             except ModuleNotFoundError:
                 library = import_module("backports.zstd")
-            decompressor = library.ZstdDecompressor()
+            return library.ZstdDecompressor, library.ZstdError
         case _:
             raise BodyError(f"the embedded engine does not take Content-Encoding {encoding!r}")
-    return decompressor

@@ -112,7 +112,7 @@ class Handle:
         """
         try:
             result = self._connection.query(statement, default_format, params=dict(parameters))
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeError) as error:
             raise QueryFailed(str(error)) from error
         return Answer(
             result.bytes() or b"",
@@ -129,7 +129,7 @@ class Handle:
         try:
             for chunk in self._connection.send_query(statement, "Native", params=dict(parameters)):
                 yield chunk.bytes()
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeError) as error:
             raise QueryFailed(str(error)) from error
 
     def insert(self, statement: str, data_format: str, chunks: Iterator[bytes]) -> Written:
@@ -142,7 +142,7 @@ class Handle:
                 for chunk in chunks:
                     inserter.append(chunk)
                 done = inserter.finish()
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeError) as error:
             raise QueryFailed(str(error)) from error
         return Written(done.rows_written, done.bytes_written, done.elapsed)
 

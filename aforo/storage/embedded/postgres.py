@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from os import defpath, getpid
 from pathlib import Path
 
-from aforo.storage.embedded import folder as places
+from aforo.storage.embedded import places
 from aforo.storage.embedded.errors import EngineError
 from aforo.storage.embedded.processes import stop_orphans
 from aforo.storage.embedded.supervisor import LAUNCHER, Program, Supervisor

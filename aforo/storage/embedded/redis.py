@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aforo.storage.embedded import folder as places
+from aforo.storage.embedded import places
 from aforo.storage.embedded.errors import EngineError
 from aforo.storage.embedded.processes import stop_orphans
 from aforo.storage.embedded.supervisor import Program, Supervisor

@@ -103,36 +103,41 @@ class Supervisor:
                 return
 
     def _run(self) -> None:
+        try:
+            self._keep_running()
+        finally:
+            # Whatever happened here, nobody may wait for ever, or believe that it runs.
+            if self._fault is None and not self._stopping.is_set():
+                self._fault = f"{self.program.name} is no longer watched"
+            self._settled.set()
+
+    def _keep_running(self) -> None:
         starts: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
         while not self._stopping.is_set():
             starts.append(time.monotonic())
             fault = self._live_once()
             if self._stopping.is_set():
-                break
+                return
             if not self._settled.is_set() or _too_often(starts):
                 self._report(fault)
-                break
+                return
             self._stopping.wait(BACK_OFF_SECONDS * 2 ** (len(starts) - 1))
-        self._settled.set()
 
     def _live_once(self) -> str:
         """Run one child to its end, and say what it died of."""
         name = self.program.name
+        process = None
         try:
             self.program.prepare()
             process = self._spawn()
-        except EngineError as error:
-            return error.message
-        except OSError as error:
-            return f"{name} cannot be started: {error}"
-        try:
             if process is not None and self._wait_ready(process):
                 self._settled.set()
                 process.wait()
+            fault = f"{name} keeps ending: {self._last_words()} (see {self.program.log})"
         except EngineError as error:
             fault = error.message
-        else:
-            fault = f"{name} keeps ending: {self._last_words()} (see {self.program.log})"
+        except OSError as error:
+            fault = f"{name} cannot be started: {error}"
         self._end(process)
         return fault
 

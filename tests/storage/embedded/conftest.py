@@ -9,7 +9,7 @@ from clickhouse_connect.driver.client import Client
 
 from aforo.storage.embedded import EmbeddedEngines, clickhouse
 from aforo.storage.embedded.clickhouse import ClickHouse
-from aforo.storage.embedded.folder import make_private
+from aforo.storage.embedded.places import make_private
 
 
 @pytest.fixture
