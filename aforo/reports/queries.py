@@ -217,7 +217,7 @@ async def _outstanding(scope: Scope) -> dict[str, Decimal]:
         .where(col(Invoice.state) == InvoiceState.FINALIZED)
         .group_by(col(Invoice.currency))
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 async def _recurring(scope: Scope, *, at: datetime) -> dict[str, _Recurring]:
@@ -234,7 +234,7 @@ async def _recurring(scope: Scope, *, at: datetime) -> dict[str, _Recurring]:
         .where(*running)
         .group_by(col(RatePlan.currency))
     )
-    counted = dict(customers.tuples().all())
+    counted = dict(customers.all())
     # Subscriptions of one plan with the same discounts bring in the same: they are few groups.
     chain = (
         sa.select(
@@ -363,7 +363,7 @@ async def _currencies_of(scope: Scope, subscription_ids: Collection[UUID]) -> di
         .join(RatePlan, col(RatePlan.id) == col(Offering.rate_plan_id))
         .where(col(Subscription.id) == sa.any_(ids))
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

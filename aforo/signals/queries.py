@@ -67,7 +67,7 @@ async def settings_in_force(
     if customer_ids is not None:
         query = query.where(sa.or_(level.is_(None), level == sa.any_(_array(customer_ids))))
     rows = await scope.db.execute(query)
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 async def cases(

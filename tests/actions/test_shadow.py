@@ -1,0 +1,246 @@
+"""What the ladder records about a signal while it runs in shadow, on real engines."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
+
+from aforo import worker
+from aforo.actions import queries
+from aforo.actions.commands import act_on_signal
+from aforo.actions.models import ActionMode, ActionState, OrchestrationAction
+from aforo.metering.queries import watermark
+from aforo.sdk import Level, NotFound
+from aforo.sdk.ids import TenantId
+from aforo.signals import queries as signals
+from aforo.signals.commands import detect
+from aforo.signals.models import Signal
+from aforo.storage.clock import MovableClock
+from aforo.storage.scope import Runtime
+from aforo.subscriptions.commands import end_subscription
+from aforo.tenants.commands import create_tenant
+from tests.shop import call, open_shop
+
+pytestmark = pytest.mark.anyio
+
+Send = Callable[..., Awaitable[dict[str, Any]]]
+Run = Callable[[], Awaitable[None]]
+
+
+async def actions_of(runtime: Runtime, tenant_id: TenantId) -> list[OrchestrationAction]:
+    """All actions, the oldest first."""
+    async with runtime.scope(tenant_id) as scope:
+        return (await queries.actions(scope, first=100))[::-1]
+
+
+async def fire(runtime: Runtime, tenant_id: TenantId, customer_ids: Sequence[UUID]) -> list[Signal]:
+    """Seal and look, without running the jobs that act."""
+    await worker.seal_once(runtime)
+    async with runtime.scope(tenant_id) as scope:
+        return await detect(scope, customer_ids, await watermark(scope))
+
+
+async def act(runtime: Runtime, tenant_id: TenantId, signal: Signal) -> list[OrchestrationAction]:
+    """Run the ladder in a transaction of its own."""
+    async with runtime.scope(tenant_id) as scope:
+        return await act_on_signal(scope, signal.id)
+
+
+async def test_a_block_leaves_three_rows_that_say_who_what_and_why(
+    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: Run
+) -> None:
+    shop = await open_shop(runtime, tenant_id)
+    await send(call(70))
+    await run_jobs()
+
+    async with runtime.scope(tenant_id) as scope:
+        (signal,) = await signals.signals(scope, first=10)
+    rows = await actions_of(runtime, tenant_id)
+    assert [row.tier for row in rows] == [Level.ALERT, Level.THROTTLE, Level.BLOCK]
+    assert {row.signal_id for row in rows} == {signal.id}
+    assert {row.customer_id for row in rows} == {shop.customers["acme"]}
+    assert {(row.mode, row.state, row.actor) for row in rows} == {
+        (ActionMode.SHADOW, ActionState.STANDBY, "ladder")
+    }
+    assert {row.reason for row in rows} == {f"L1 of margin_guard: {signal.explanation}"}
+    assert all(row.event_ids == signal.event_ids for row in rows)
+    assert all(row.result.startswith("shadow: would have ") for row in rows)
+
+    subscription = str(shop.subscriptions["acme"])
+    assert [(row.before, row.after) for row in rows] == [
+        ({"alerted": []}, {"alerted": ["slack", "email", "portal"]}),
+        (
+            {"throttle": None},
+            {"throttle": {"percent": 50, "until": "2026-12-01T00:00:00+00:00"}},
+        ),
+        (
+            {"subscriptions": {subscription: "ACTIVE"}},
+            {"subscriptions": {subscription: "SUSPENDED"}},
+        ),
+    ]
+    assert rows[0].configuration == {
+        "detector": "margin_guard",
+        "settings": signal.settings,
+        "modes": {"ALERT": "SHADOW", "THROTTLE": "SHADOW", "BLOCK": "SHADOW"},
+        "stalenessLimitSeconds": 900,
+        "blocksPerHourMax": 10,
+        "throttlePercent": 50,
+        "dataAgeSeconds": 0,
+        "blocksLastHour": 0,
+        "watermark": signal.watermark,
+    }
+
+
+async def test_a_milder_signal_reaches_only_the_milder_rungs(
+    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: Run
+) -> None:
+    await open_shop(runtime, tenant_id)
+    for units in (55, 5):
+        await send(call(units))
+        await run_jobs()
+    assert [row.tier for row in await actions_of(runtime, tenant_id)] == [
+        Level.ALERT,
+        Level.ALERT,
+        Level.THROTTLE,
+    ]
+
+
+async def test_workers_who_act_at_once_record_each_decision_once(
+    runtime: Runtime, tenant_id: TenantId, send: Send
+) -> None:
+    shop = await open_shop(runtime, tenant_id)
+    await send(call(70))
+    (signal,) = await fire(runtime, tenant_id, list(shop.customers.values()))
+
+    recorded = await asyncio.gather(*(act(runtime, tenant_id, signal) for _ in range(6)))
+    assert sorted(len(rows) for rows in recorded) == [0, 0, 0, 0, 0, 3]
+    assert await act(runtime, tenant_id, signal) == []
+    assert len(await actions_of(runtime, tenant_id)) == 3
+
+
+async def test_data_that_has_grown_old_permits_an_alert_only_and_that_is_recorded(
+    runtime: Runtime, tenant_id: TenantId, send: Send, clock: MovableClock
+) -> None:
+    shop = await open_shop(runtime, tenant_id)
+    await send(call(70))
+    (signal,) = await fire(runtime, tenant_id, list(shop.customers.values()))
+    clock.advance(timedelta(minutes=15, seconds=1))
+    rows = await act(runtime, tenant_id, signal)
+    assert [row.after == row.before for row in rows] == [False, True, True]
+    assert rows[2].result == (
+        "shadow: would not have suspended 1 subscription and notified the customer: the data is "
+        "901 s old, more than the limit of 900 s, which permits ALERT only"
+    )
+    assert rows[2].configuration["dataAgeSeconds"] == 901
+
+
+async def test_the_blast_radius_stops_the_eleventh_block_within_an_hour(
+    runtime: Runtime, tenant_id: TenantId, send: Send, clock: MovableClock
+) -> None:
+    names = [f"customer-{number}" for number in range(13)]
+    shop = await open_shop(runtime, tenant_id, customers=names)
+    await send(*(call(70, customer=name) for name in names[:12]))
+    fired = await fire(runtime, tenant_id, list(shop.customers.values()))
+    assert len(fired) == 12
+    await asyncio.gather(*(act(runtime, tenant_id, signal) for signal in fired))
+
+    blocks = [one for one in await actions_of(runtime, tenant_id) if one.tier is Level.BLOCK]
+    refused = [one for one in blocks if one.after == one.before]
+    assert (len(blocks), len(refused)) == (12, 2)
+    assert all(
+        one.result.endswith(": 10 blocks in the last hour reach the limit of 10") for one in refused
+    )
+
+    clock.advance(timedelta(hours=1))
+    await send(call(80, customer=names[12]))
+    (later,) = await fire(runtime, tenant_id, [shop.customers[names[12]]])
+    rows = await act(runtime, tenant_id, later)
+    assert rows[2].after != rows[2].before
+
+
+async def test_a_customer_without_an_active_subscription_is_alerted_about_only(
+    runtime: Runtime, tenant_id: TenantId, send: Send
+) -> None:
+    shop = await open_shop(runtime, tenant_id)
+    await send(call(70))
+    (signal,) = await fire(runtime, tenant_id, list(shop.customers.values()))
+    async with runtime.scope(tenant_id) as scope:
+        await end_subscription(scope, subscription_id=shop.subscriptions["acme"])
+    rows = await act(runtime, tenant_id, signal)
+    assert [row.after != row.before for row in rows] == [True, False, False]
+    assert rows[2].result.endswith(": the customer has no active subscription")
+
+
+async def test_a_signal_that_is_not_there_is_refused(runtime: Runtime, tenant_id: TenantId) -> None:
+    with pytest.raises(NotFound):
+        async with runtime.scope(tenant_id) as scope:
+            await act_on_signal(scope, UUID(int=1))
+
+
+async def test_every_decision_is_announced(
+    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: Run
+) -> None:
+    await open_shop(runtime, tenant_id)
+    await send(call(70))
+    await run_jobs()
+    rows = await actions_of(runtime, tenant_id)
+    followed = runtime.live.of(tenant_id).follow("actions", after="0")
+    told = [(await anext(followed))[1]["id"] for _ in rows]
+    await followed.aclose()  # type: ignore[attr-defined]
+    assert sorted(told) == sorted(str(row.id) for row in rows)
+
+
+@pytest.mark.parametrize("table", ["orchestration_actions", "signal", "detector_settings"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE {table} SET created_at = now()",
+        "DELETE FROM {table}",
+        "TRUNCATE {table} CASCADE",
+        "ALTER TABLE {table} DISABLE ROW LEVEL SECURITY",
+        "DROP TABLE {table} CASCADE",
+    ],
+)
+async def test_the_application_cannot_change_or_delete_what_was_recorded(
+    runtime: Runtime, tenant_id: TenantId, table: str, statement: str
+) -> None:
+    with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
+        async with runtime.scope(tenant_id) as scope:
+            await scope.db.execute(sa.text(statement.format(table=table)))
+
+
+async def test_actions_are_read_by_page_by_signal_and_by_id_within_the_tenant(
+    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: Run
+) -> None:
+    shop = await open_shop(runtime, tenant_id, customers=("acme", "brill"))
+    await send(call(70), call(55, customer="brill"))
+    await run_jobs()
+    async with runtime.scope(tenant_id) as scope:
+        whole = await queries.actions(scope, first=100)
+        first = await queries.actions(scope, first=3)
+        rest = await queries.actions(scope, first=3, after=first[-1].id)
+        of_brill = await queries.actions(scope, first=9, customer_id=shop.customers["brill"])
+        of_signal = await queries.actions(scope, first=9, signal_id=of_brill[0].signal_id)
+        by_signal = await queries.actions_by_signal(scope, {one.signal_id for one in whole})
+        by_id = await queries.actions_by_id(scope, [one.id for one in whole])
+    assert len(whole) == 4
+    assert [one.id for one in first + rest] == [one.id for one in whole]
+    assert [one.tier for one in of_brill] == [Level.ALERT]
+    assert [one.id for one in of_signal] == [one.id for one in of_brill]
+    assert sorted(len(rows) for rows in by_signal.values()) == [1, 3]
+    assert set(by_id) == {one.id for one in whole}
+
+    other = await create_tenant(runtime, name="Other")
+    async with runtime.scope(TenantId(other.tenant.tenant_id)) as scope:
+        assert await queries.actions(scope, first=9) == []
+        assert await queries.actions_by_signal(scope, set(by_signal)) == {}
+        assert await queries.actions_by_id(scope, set(by_id)) == {}
+        assert await queries.blocks_since(scope, datetime.min.replace(tzinfo=scope.now.tzinfo)) == 0
+        assert await queries.data_age(scope, whole[0].configuration["watermark"]) is None
+        with pytest.raises(NotFound):
+            await act_on_signal(scope, whole[0].signal_id)
