@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable
 
+import strawberry
 import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -19,7 +20,7 @@ from aforo.api.health import healthz, readyz
 from aforo.api.ingestion import events
 from aforo.api.protocol import GraphQLService
 from aforo.api.requests import Refused
-from aforo.api.schema import schema
+from aforo.api.schema import schema as SCHEMA  # noqa: N812 — the constant of this name.
 from aforo.api.transport import GraphQLHttp
 from aforo.api.websocket import GraphQLWebSocket
 from aforo.sdk.errors import Unavailable
@@ -29,7 +30,7 @@ from aforo.storage.tables import new_id
 log = structlog.get_logger()
 
 
-def create_app(runtime: Runtime) -> Starlette:
+def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starlette:
     """The API over a runtime, which the caller opens and closes."""
     production = runtime.settings.production
     service = GraphQLService(runtime, Documents(schema, introspection=not production))
