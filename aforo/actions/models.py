@@ -37,6 +37,12 @@ class OrchestrationAction(TenantTable, table=True):
         belongs_to("customer", "customer_id"),
         sa.UniqueConstraint("tenant_id", "signal_id", "tier", "sequence"),
         sa.Index("orchestration_actions_by_customer", "tenant_id", "customer_id", "id"),
+        sa.Index(
+            "orchestration_actions_blocks",
+            "tenant_id",
+            "created_at",
+            postgresql_where=sa.text("tier = 'BLOCK'"),
+        ),
     )
 
     signal_id: UUID

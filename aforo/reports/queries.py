@@ -28,7 +28,17 @@ from aforo.reports.measures import (
     per_customer,
     whole_and_parts,
 )
-from aforo.sdk import CustomerId, Invalid, Period, PluginError, Usage, configure, exact
+from aforo.sdk import (
+    CustomerId,
+    Invalid,
+    Period,
+    PluginError,
+    Usage,
+    configure,
+    currency_exponent,
+    exact,
+    round_half_up,
+)
 from aforo.storage.scope import Scope
 from aforo.subscriptions.models import Subscription, SubscriptionDiscount
 
@@ -140,8 +150,8 @@ async def customer_margins(scope: Scope, *, start: datetime, end: datetime) -> l
         CustomerMargin(
             customer_id=CustomerId(customer_id),
             currency=currency,
-            invoiced_revenue=invoiced,
-            expected_revenue=expected,
+            invoiced_revenue=round_half_up(invoiced, currency_exponent(currency)),
+            expected_revenue=round_half_up(expected, currency_exponent(currency)),
             cogs=cogs,
             margin=margin(invoiced, cogs),
         )
@@ -174,23 +184,25 @@ def _summary(
     recurring: _Recurring,
     costs: _EventCosts,
 ) -> RevenueSummary:
-    invoiced = _sum(row.invoiced_revenue for row in margins)
-    cogs = _sum(row.cogs for row in margins)
+    exponent = currency_exponent(currency)
+    invoiced = round_half_up(_sum(row.invoiced_revenue for row in margins), exponent)
+    cogs = round_half_up(_sum(row.cogs for row in margins), exponent)
+    mrr = round_half_up(recurring.mrr, exponent)
     return RevenueSummary(
         currency=currency,
         as_of=as_of,
         invoiced_revenue=invoiced,
-        expected_revenue=_sum(row.expected_revenue for row in margins),
+        expected_revenue=round_half_up(_sum(row.expected_revenue for row in margins), exponent),
         cogs=cogs,
         margin=margin(invoiced, cogs),
-        unattributed_cogs=whole_and_parts([costs.unattributed], currency)[0],
+        unattributed_cogs=round_half_up(costs.unattributed, exponent),
         uncosted_events=costs.uncosted_events,
-        outstanding=outstanding,
-        mrr=recurring.mrr,
-        arr=annual_recurring(recurring.mrr),
+        outstanding=round_half_up(outstanding, exponent),
+        mrr=mrr,
+        arr=annual_recurring(mrr),
         active_subscriptions=recurring.subscriptions,
         active_customers=recurring.customers,
-        arpu=per_customer(recurring.mrr, recurring.customers, currency),
+        arpu=per_customer(mrr, recurring.customers, currency),
     )
 
 

@@ -87,6 +87,12 @@ def upgrade() -> None:
         "orchestration_actions",
         ["tenant_id", "customer_id", "id"],
     )
+    op.create_index(
+        "orchestration_actions_blocks",
+        "orchestration_actions",
+        ["tenant_id", "created_at"],
+        postgresql_where=sa.text("tier = 'BLOCK'"),
+    )
 
 
 def downgrade() -> None:
