@@ -6,12 +6,16 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from aforo.api import relay
+from aforo.api.catalog import CatalogQuery
+from aforo.api.catalog_changes import CatalogMutation
 from aforo.api.context import Info
 from aforo.api.fields import field
 from aforo.api.plugins import PluginQuery
 from aforo.api.relay import NODES_MAX, Node
 from aforo.api.reports import ReportQuery
 from aforo.api.scalars import SCALARS
+from aforo.api.subscription_changes import SubscriptionMutation
+from aforo.api.subscriptions import SubscriptionQuery
 from aforo.api.tenants import TenantMutation, TenantQuery
 
 
@@ -41,8 +45,15 @@ def _root(name: str, parts: tuple[type, ...], description: str) -> type:
     return strawberry.type(description=description)(type(name, parts, {}))
 
 
-_QUERIES = (NodeQuery, TenantQuery, PluginQuery, ReportQuery)
-_MUTATIONS = (TenantMutation,)
+_QUERIES = (
+    NodeQuery,
+    TenantQuery,
+    CatalogQuery,
+    SubscriptionQuery,
+    PluginQuery,
+    ReportQuery,
+)
+_MUTATIONS = (TenantMutation, CatalogMutation, SubscriptionMutation)
 
 schema = strawberry.Schema(
     query=_root("Query", _QUERIES, "What can be read."),

@@ -211,11 +211,9 @@ async def subscriptions_by_customer(
 
 
 async def subscriptions(
-    scope: Scope, *, customer_id: UUID | None = None, after: UUID | None = None, first: int
+    scope: Scope, *, after: UUID | None = None, first: int
 ) -> list[Subscription]:
-    """A page of the tenant's subscriptions, or of one customer's."""
-    where = [] if customer_id is None else [col(Subscription.customer_id) == customer_id]
-    return await page_of_rows(scope, Subscription, *where, after=after, first=first)
+    return await page_of_rows(scope, Subscription, after=after, first=first)
 
 
 async def discounts_by_subscription(
