@@ -23,7 +23,7 @@ DEFAULTS = {
     "max_memory_usage": str(QUERY_BYTES_MAX),
     "max_threads": str(min(4, os.cpu_count() or 1)),
     "max_result_rows": "5000000",
-    "max_result_bytes": str(QUERY_BYTES_MAX // 2),
+    "max_result_bytes": str(QUERY_BYTES_MAX // 4),
     "result_overflow_mode": "throw",
     "max_execution_time": "300",
     # Acknowledged means written: the engine's own default answers from a buffer.

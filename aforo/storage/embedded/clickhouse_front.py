@@ -137,8 +137,8 @@ class Conversation(BaseHTTPRequestHandler):
         self._began = False
         try:
             self._check_password(fields)
-            if not may_write:
-                fields.setdefault("readonly", "2")
+            if not may_write and fields.get("readonly", "0") == "0":
+                fields["readonly"] = "2"
             if not self.server.queries.acquire(timeout=QUEUE_SECONDS):
                 raise failure(TOO_MANY_SIMULTANEOUS_QUERIES, "Too many simultaneous queries")
             try:
