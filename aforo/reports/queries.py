@@ -18,7 +18,7 @@ from sqlmodel import col
 
 from aforo.billing.discount import AmountOff, PercentageOff
 from aforo.billing.models import Invoice, InvoiceState, InvoiceTax
-from aforo.billing.rate import rate
+from aforo.billing.rate import pricing_model, rate
 from aforo.catalog.models import Discount, Offering, RatePlan, RatePlanLine
 from aforo.metering.queries import EVENTS, IN_PERIOD, moment, watermark
 from aforo.reports.measures import (
@@ -32,9 +32,7 @@ from aforo.sdk import (
     CustomerId,
     Invalid,
     Period,
-    PluginError,
     Usage,
-    configure,
     currency_exponent,
     exact,
     round_half_up,
@@ -323,14 +321,9 @@ async def _added_up(
 
 def _fee(scope: Scope, line: RatePlanLine, currency: str) -> Decimal:
     """The line's fee for a whole period, rounded as on an invoice."""
-    model = scope.plugins.pricing_models.get(line.model)
-    if model is None:
-        raise PluginError(
-            f"no installed plugin brings the pricing model {line.model!r} of the rate plan line "
-            f"{line.code!r}; install it again"
-        )
+    model = pricing_model(scope.plugins, line.model, line.settings)
     usage = Usage(quantity=Decimal(1), event_count=0, currency=currency)
-    return rate(configure(model, line.settings), usage).amount
+    return rate(model, usage).amount
 
 
 def _rule(discount: Discount) -> PercentageOff | AmountOff:

@@ -74,7 +74,8 @@ async def set_detector_settings(
     above, and at last from the detector's defaults. Signals that have fired stay as they are.
 
     Raises: `NotFound` for a detector or customer that does not exist; `Invalid` where the
-    settings do not fit the detector, or do not go together with those of the other level.
+    settings do not fit the detector, do not go together with those of the other level, or
+    break the detector (code `PLUGIN_ERROR`).
     """
     if detector not in scope.plugins.detectors:
         raise NotFound(f"there is no detector {detector[:64]!r}", field="detector")
@@ -83,11 +84,19 @@ async def set_detector_settings(
         if found is None:
             raise NotFound("there is no customer with this id", field="customerId")
     own = outside_names(scope.plugins.detectors[detector], settings)
-    whole = await _checked(scope, detector, own, customer_id)
+    try:
+        whole = await _checked(scope, detector, own, customer_id)
+        stored = snapshot(scope.plugins, whole)
+    except PluginError as error:
+        raise Invalid(
+            f"{error}; report it to the plugin's maker, or choose other settings",
+            code="PLUGIN_ERROR",
+            field="settings",
+        ) from error
     row = DetectorSettings(
         detector=detector,
         customer_id=customer_id,
-        settings={name: value for name, value in snapshot(whole).items() if name in own},
+        settings={name: value for name, value in stored.items() if name in own},
     )
     scope.db.add(row)
     await scope.db.flush()
@@ -165,7 +174,7 @@ async def _fire(
         event_ids=events.ids,
         event_count=events.count,
         watermark=watermark,
-        settings=snapshot(judge),
+        settings=snapshot(scope.plugins, judge),
     )
     signal: Signal | None = await scope.db.scalar(
         row.on_conflict_do_nothing(constraint="signal_identity").returning(Signal)

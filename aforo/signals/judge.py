@@ -6,12 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 from aforo.plugins import Registry
-from aforo.sdk import Detection, Detector, Level, PluginError, configure, exact
+from aforo.sdk import Detection, Detector, Invalid, Level, PluginError, configure, exact
 
 NAME_CHARACTERS_MAX = 64
 EXPLANATION_CHARACTERS_MAX = 2_000
 NUMBERS_MAX = 50
 DIGITS_MAX = 120
+ERROR_CHARACTERS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,30 @@ def configured(registry: Registry, key: str, *levels: Mapping[str, Any]) -> Dete
     """The detector `key` with its defaults, overridden by each level of settings in turn, so
     that the most specific, which comes last, wins setting by setting.
 
-    Raises: `Invalid` where the settings do not fit the detector or each other, and as
-    `detector_kind`.
+    Raises: `Invalid` where the settings do not fit the detector or each other; `PluginError`
+    where no plugin brings it, or where it breaks on them.
     """
     merged: dict[str, Any] = {}
     for level in levels:
         merged |= level
-    return configure(detector_kind(registry, key), merged)
+    kind = detector_kind(registry, key)
+    try:
+        return configure(kind, merged)
+    except Invalid:
+        raise
+    except Exception as error:  # A plugin's code may raise anything at all.
+        raise _broken(registry, key, "on its settings", error) from error
 
 
-def snapshot(detector: Detector[Any]) -> dict[str, Any]:
-    """All settings of a detector as JSON values, under their outside names."""
-    return detector.model_dump(mode="json", by_alias=True)
+def snapshot(registry: Registry, detector: Detector[Any]) -> dict[str, Any]:
+    """All settings of a detector as JSON values, under their outside names.
+
+    Raises: `PluginError` where they cannot be written as such.
+    """
+    try:
+        return detector.model_dump(mode="json", by_alias=True)
+    except Exception as error:  # A plugin's code may raise anything at all.
+        raise _broken(registry, detector.key, "on its settings", error) from error
 
 
 def outside_names(kind: type[Detector[Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,9 +78,7 @@ def ask(registry: Registry, detector: Detector[Any], evidence: object) -> Detect
         with exact():
             detection = detector.detect(evidence)
     except Exception as error:  # A plugin's code may raise anything at all.
-        raise PluginError(
-            f"{named(registry, detector.key)} failed: {type(error).__name__}: {error}"
-        ) from error
+        raise _broken(registry, detector.key, "on its evidence", error) from error
     if detection is not None and (fault := _fault(detection)):
         raise PluginError(f"{named(registry, detector.key)} answered {fault}")
     return detection
@@ -109,6 +120,11 @@ def trimmed(value: Decimal) -> Decimal:
     """The same number without the zeros at its end that a column's scale has put there."""
     text = f"{value:f}"
     return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def _broken(registry: Registry, key: str, on: str, error: Exception) -> PluginError:
+    told = f"{type(error).__name__}: {str(error)[:ERROR_CHARACTERS_MAX]}"
+    return PluginError(f"{named(registry, key)} failed {on}: {told}")
 
 
 def _fault(detection: object) -> str:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from pydantic import model_validator
 
 from aforo.plugins import Registry, Source
 from aforo.sdk import Detection, Detector, Invalid, Level, PluginError, divide
@@ -31,6 +32,14 @@ class Sly(Detector[Any]):
     key = "acme.sly"
     summary = "Answers anything"
     evidence = object
+
+    fuse: str = ""
+
+    @model_validator(mode="after")
+    def _blow(self) -> "Sly":
+        if self.fuse == "blown":
+            raise RuntimeError("blown")
+        return self
 
     def detect(self, evidence: Any) -> Detection | None:
         if isinstance(evidence, Exception):
@@ -121,7 +130,7 @@ def test_an_answer_that_breaks_the_contract_names_the_plugin(answer: object) -> 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), Invalid("no"), ZeroDivisionError()])
 def test_a_detector_that_raises_is_named_with_its_distribution(error: Exception) -> None:
-    with pytest.raises(PluginError, match=r"'acme\.sly' of acme-detectors 1\.2 failed: ") as told:
+    with pytest.raises(PluginError, match=r"'acme\.sly' of acme-detectors 1\.2 failed ") as told:
         ask(REGISTRY, Sly(), error)
     assert type(error).__name__ in str(told.value)
 
@@ -136,7 +145,7 @@ def test_the_most_specific_setting_wins_and_the_others_stay() -> None:
     judge = configured(
         REGISTRY, "margin_guard", {"l3": "0.30", "lossFloor": "5"}, {"l3": "0.25", "l2": "0.20"}
     )
-    assert snapshot(judge) == {
+    assert snapshot(REGISTRY, judge) == {
         "l3": "0.25",
         "l2": "0.20",
         "l1": "0.00",
@@ -157,6 +166,11 @@ def test_levels_that_do_not_go_together_are_refused_by_name() -> None:
     with pytest.raises(Invalid, match="must be below") as told:
         configured(REGISTRY, "margin_guard", {"l2": "0.15"}, {"l3": "0.12"})
     assert told.value.field == "settings.l2"
+
+
+def test_a_detector_that_breaks_on_its_settings_is_named() -> None:
+    with pytest.raises(PluginError, match=r"'acme\.sly' of acme-detectors 1\.2 failed on its"):
+        configured(REGISTRY, "acme.sly", {"fuse": "blown"})
 
 
 def test_a_detector_that_nobody_brings_is_named_beside_those_that_are_there() -> None:

@@ -403,7 +403,7 @@ async def test_a_broken_detector_fails_its_own_job_by_name_and_no_other_signal(
         by_detector = {job.arguments.get("detector"): job for job in jobs}
     assert by_detector[None].state == JobState.DONE
     assert by_detector["acme.broken"].state != JobState.DONE
-    assert "'acme.broken' failed: RuntimeError: out of order" in str(
+    assert "'acme.broken' failed on its evidence: RuntimeError: out of order" in str(
         by_detector["acme.broken"].failure
     )
 
