@@ -81,7 +81,7 @@ def check_document(document: DocumentNode, *, introspection: bool) -> None:
     fragments = _fragments(document)
     sizes: dict[str, _Size] = {}
     for definition in document.definitions:
-        if isinstance(definition, OperationDefinitionNode | FragmentDefinitionNode):
+        if isinstance(definition, OperationDefinitionNode):
             size = _size(definition.selection_set, fragments, sizes)
             _check_size(size, introspection=introspection)
 

@@ -63,7 +63,7 @@ def parse_moment(value: object) -> datetime:
     """A moment in UTC from RFC 3339 text; the zone is required, digits past µs are cut."""
     if isinstance(value, str) and _MOMENT.fullmatch(value):
         try:
-            return datetime.fromisoformat(_MICROSECONDS.sub(r"\1", value)).astimezone(UTC)
+            return datetime.fromisoformat(_MICROSECONDS.sub(r"\1", value.upper())).astimezone(UTC)
         except (ValueError, OverflowError):
             pass  # The 31st of a short month, hour 25, or a year that the zone moves out of range.
     raise GraphQLError("DateTime wants RFC 3339 with a zone, such as '2026-11-20T10:00:00Z'.")

@@ -1,0 +1,152 @@
+"""A small schema whose fields do what the real one's must not: fail, hang, repeat, count."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from uuid import UUID
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+
+from aforo.api.context import Info
+from aforo.api.scalars import JSON, SCALARS
+from aforo.sdk import multiply
+from aforo.sdk.errors import Conflict, Forbidden, Unavailable
+
+SECRET = "the password is hunter2"
+
+
+@strawberry.type
+class Item:
+    name: str = "item"
+
+    @strawberry.field
+    def item(self) -> "Item":
+        return Item()
+
+
+@strawberry.type
+class ItemEdge:
+    node: Item
+
+
+@strawberry.type
+class ItemConnection:
+    edges: list[ItemEdge]
+
+
+@strawberry.type
+class Query:
+    @strawberry.field
+    def hello(self, name: str = "you") -> str:
+        return f"hello {name}"
+
+    @strawberry.field
+    def item(self) -> Item:
+        return Item()
+
+    @strawberry.field
+    def items(self, first: int | None = 20) -> ItemConnection:
+        return ItemConnection(edges=[ItemEdge(node=Item()) for _ in range(first or 0)])
+
+    @strawberry.field
+    def bug(self) -> str | None:
+        raise ValueError(SECRET)
+
+    @strawberry.field
+    def fatal_bug(self) -> str:
+        raise KeyError(SECRET)
+
+    @strawberry.field
+    def broken_scalar(self) -> Decimal | None:
+        return float("nan")  # type: ignore[return-value]
+
+    @strawberry.field
+    def conflict(self) -> str | None:
+        raise Conflict("the code is taken", code="CODE_TAKEN", field="code")
+
+    @strawberry.field
+    def forbidden(self) -> str | None:
+        raise Forbidden("not yours")
+
+    @strawberry.field
+    def down(self) -> str | None:
+        raise Unavailable("PostgreSQL cannot be reached", retry_after_seconds=7)
+
+    @strawberry.field
+    def echo(self, value: JSON) -> JSON:
+        return value
+
+    @strawberry.field
+    def kind(self, value: JSON) -> str:
+        return type(value).__name__
+
+    @strawberry.field
+    def twice(self, value: Decimal) -> Decimal:
+        return multiply(Decimal(2), value)
+
+    @strawberry.field
+    async def loaded(self, info: Info, key: strawberry.ID) -> int | None:
+        return await info.context.load(count_keys, UUID(key))
+
+
+async def count_keys(_scope: object, keys: list[UUID]) -> dict[UUID, int]:
+    """A batch query that says how large its batch was."""
+    return dict.fromkeys(keys, len(keys))
+
+
+@strawberry.type
+class Mutation:
+    @strawberry.mutation
+    def change(self) -> str:
+        return "changed"
+
+
+class Watch:
+    """What became of the streams that were opened."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.closed = asyncio.Event()
+
+
+@strawberry.type
+class Subscription:
+    @strawberry.subscription
+    async def count(self, to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+
+    @strawberry.subscription
+    async def forever(self) -> AsyncIterator[str]:
+        WATCH.opened += 1
+        try:
+            yield "first"
+            await asyncio.Event().wait()
+        finally:
+            WATCH.closed.set()
+
+    @strawberry.subscription
+    async def flood(self) -> AsyncIterator[str]:
+        while True:
+            yield "x" * 10_000
+
+    @strawberry.subscription
+    async def breaks(self) -> AsyncIterator[int]:
+        yield 1
+        raise ValueError(SECRET)
+
+    @strawberry.subscription
+    async def ticks(self) -> AsyncIterator[Item]:
+        for _ in range(3):
+            yield Item()
+
+
+WATCH = Watch()
+
+schema = strawberry.Schema(
+    query=Query,
+    mutation=Mutation,
+    subscription=Subscription,
+    config=StrawberryConfig(scalar_map=SCALARS),
+)

@@ -1,0 +1,153 @@
+"""What a document may ask for, and how long it takes to say no."""
+
+import time
+
+import pytest
+from graphql import get_introspection_query
+
+from aforo.api.documents import DocumentRefused, Documents, Request
+from aforo.api.limits import (
+    ALIASES_MAX,
+    COST_MAX,
+    DEFINITIONS_MAX,
+    DEPTH_MAX,
+    DIRECTIVES_MAX,
+    FIELDS_MAX,
+    TOKENS_MAX,
+)
+from tests.api.small import schema
+
+
+def _code(query: str, *, introspection: bool = True, **variables: object) -> str | None:
+    documents = Documents(schema, introspection=introspection)
+    try:
+        documents.prepare(Request(query, variables, None))
+    except DocumentRefused as refused:
+        assert refused.errors
+        return refused.code
+    return None
+
+
+def _nested(levels: int) -> str:
+    return "{ " + "item { " * (levels - 1) + "name" + " }" * levels
+
+
+def test_fields_are_nested_ten_deep_at_most() -> None:
+    assert _code(_nested(DEPTH_MAX)) is None
+    assert _code(_nested(DEPTH_MAX + 1)) == "LIMIT_EXCEEDED"
+
+
+def test_depth_counts_through_fragments() -> None:
+    half = "item { " * 5
+    document = f"{{ {half} ...F {'}' * 5} }} fragment F on Item {{ {half} name {'}' * 5} }}"
+    assert _code(document) == "LIMIT_EXCEEDED"
+
+
+def test_introspection_has_a_limit_of_its_own_that_the_tools_stay_below() -> None:
+    assert _code(get_introspection_query()) is None
+    types = "type { ofType { ofType { ofType { ofType { ofType { ofType { ofType { name"
+    deep = "{ __schema { types { fields { args { " + types
+    assert _code(deep + " }" * deep.count("{")) is None
+    deeper = deep.replace("ofType { name", "ofType { ofType { ofType { ofType { ofType { name")
+    assert _code(deeper + " }" * deeper.count("{")) == "LIMIT_EXCEEDED"
+
+
+def test_aliases_count_as_often_as_their_fragment_is_spread() -> None:
+    aliases = " ".join(f"a{number}: name" for number in range(ALIASES_MAX))
+    assert _code(f"{{ item {{ {aliases} }} }}") is None
+    assert _code(f"{{ item {{ {aliases} b: name }} }}") == "LIMIT_EXCEEDED"
+    half = " ".join(f"a{number}: name" for number in range(ALIASES_MAX // 2 + 1))
+    spread = f"{{ item {{ ...F item {{ ...F }} }} }} fragment F on Item {{ {half} }}"
+    assert _code(spread) == "LIMIT_EXCEEDED"
+
+
+def test_the_document_itself_is_bounded() -> None:
+    assert _code("{ " + "hello " * FIELDS_MAX + "}") is None
+    assert _code("{ " + "hello " * (FIELDS_MAX + 1) + "}") == "LIMIT_EXCEEDED"
+    skips = "@skip(if: false) "
+    assert _code("{ hello " + skips * DIRECTIVES_MAX + "}") == "GRAPHQL_VALIDATION_FAILED"
+    assert _code("{ hello " + skips * (DIRECTIVES_MAX + 1) + "}") == "LIMIT_EXCEEDED"
+    many = " ".join(f"query Q{number} {{ hello }}" for number in range(DEFINITIONS_MAX + 1))
+    assert _code(many) == "LIMIT_EXCEEDED"
+    assert _code("{ hello " * TOKENS_MAX + "}" * TOKENS_MAX) == "GRAPHQL_PARSE_FAILED"
+    assert _code("#\n" * (TOKENS_MAX + 1) + "{ hello }") == "GRAPHQL_PARSE_FAILED"
+
+
+def test_a_connection_costs_its_page_times_one_item() -> None:
+    page = "{ items(first: %s) { edges { node { name item { item { name } } } } } }"
+    assert _code(page % 100) is None  # 1 + 100 x 3
+    aliased = " ".join(f"a{n}: item {{ name }}" for n in range(10))
+    wide = f"query($n: Int) {{ items(first: $n) {{ edges {{ node {{ {aliased} }} }} }} }}"
+    assert COST_MAX == 1_000
+    assert _code(wide, n=90) is None  # 1 + 90 x 11 = 991
+    assert _code(wide, n=91) == "LIMIT_EXCEEDED"
+    assert _code(wide, n=100_000) == "LIMIT_EXCEEDED"
+    assert _code(wide) is None  # Pages are of 20 where nobody says.
+    written = wide.replace("$n)", "2000000000)").replace("($n: Int)", "")
+    assert _code(written) == "LIMIT_EXCEEDED"
+
+
+def test_pages_within_pages_multiply_also_through_fragments() -> None:
+    twice = "{ a: items(first: 100) { ...F } b: items(first: 100) { ...F } } "
+    fragment = "fragment F on ItemConnection { edges { node { item { item { item { item { name"
+    fragment += " }" * fragment.count("{")
+    assert _code(twice + fragment) == "LIMIT_EXCEEDED"
+
+
+def test_text_with_a_nul_is_refused_where_it_stands_in_the_document() -> None:
+    assert _code('{ hello(name: "a\\u0000") }') == "BAD_TEXT"
+    assert _code('{ hello(name: "a\\u{0}") }') == "BAD_TEXT"
+    assert _code('{ echo(value: {a: ["\\u0000"]}) }') == "BAD_TEXT"
+
+
+def test_what_was_valid_is_remembered_and_what_was_not_is_judged_again() -> None:
+    documents = Documents(schema, introspection=True)
+    first = documents.prepare(Request("{ hello }", {}, None))
+    assert documents.prepare(Request("{ hello }", {}, None)).document is first.document
+    for _ in range(2):
+        with pytest.raises(DocumentRefused):
+            documents.prepare(Request("{ nothing }", {}, None))
+
+
+def _doubling(levels: int) -> str:
+    fragments = [
+        f"fragment F{n} on Item {{ item {{ ...F{n + 1} ...F{n + 1} }} }}" for n in range(levels)
+    ]
+    return "{ item { ...F0 } } " + " ".join(fragments) + f" fragment F{levels} on Item {{ name }}"
+
+
+ATTACKS = {
+    "doubling fragments": _doubling(40),
+    "doubling fragments within the depth": _doubling(8),
+    "a circle of fragments": "{ item { ...A } } fragment A on Item { ...B } "
+    "fragment B on Item { ...A item { ...A ...B } }",
+    "one field many times": "{ " + "hello " * FIELDS_MAX + "}",
+    "one object many times": "{ " + "item { name } " * (FIELDS_MAX // 2) + "}",
+    "conflicting aliases": "{ item { " + "a: name a: __typename " * 100 + "} }",
+    "deep inline fragments": "{ " + "... { " * 900 + "hello" + " }" * 900 + " }",
+    "deep lists": "{ echo(value: " + "[" * 1_500 + "]" * 1_500 + ") }",
+    "many variables": "query("
+    + " ".join(f"$v{n}: Int" for n in range(600))
+    + ") { "
+    + " ".join(f"i{n}: items(first: $v{n}) {{ edges {{ node {{ name }} }} }}" for n in range(25))
+    + " }",
+    "fragments that spread each other": "{ item { ...F0 } } "
+    + " ".join(
+        f"fragment F{n} on Item {{ " + " ".join(f"...F{m}" for m in range(n + 1, 45)) + " name }"
+        for n in range(45)
+    ),
+    "long comments": "#" + "x" * 900_000 + "\n{ hello }",
+    "a long string": '{ hello(name: "' + "x" * 900_000 + '") }',
+    "a long number": "{ twice(value: " + "9" * 900_000 + ") }",
+    "fragments with the same fields": "{ item { "
+    + " ".join(f"...F{n}" for n in range(45))
+    + " } } "
+    + " ".join(f"fragment F{n} on Item {{ item {{ name }} name }}" for n in range(45)),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_is_judged_quickly(attack: str) -> None:
+    started = time.process_time()
+    _code(ATTACKS[attack])
+    assert time.process_time() - started < 1
