@@ -7,6 +7,7 @@ that dies leaves a lease that runs out.
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +36,9 @@ SWEEP_SECONDS = 1.0
 SEALER_PAUSE_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 DRAIN_ROUNDS_MAX = 100
+LEASE_EXTRA_SECONDS = 30
+FINISH_SECONDS = 10
+"""How long running jobs may go on once we are told to stop; then they are handed back."""
 
 Body = Callable[..., Awaitable[object]]
 log = structlog.get_logger()
@@ -89,7 +93,10 @@ async def act_on_signal(scope: Scope, signal_id: str) -> None:
 
 
 async def run(runtime: Runtime) -> None:
-    """Work until cancelled: jobs, their relay, and the sealer if no other process seals."""
+    """Work until cancelled: jobs, their relay, and the sealer if no other process seals.
+
+    Cancelled, it lets running jobs finish for a while, and hands the others back.
+    """
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_patiently("jobs", lambda: _serve_jobs(runtime)))
         tasks.create_task(_patiently("relay", lambda: _relay(runtime)))
@@ -113,8 +120,8 @@ async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
 
 async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
     """Lease one job, do it, and mark it done in the same transaction; or give it back."""
-    longest = max(kind.timeout_seconds for kind in JOBS.values())
-    taken = await queue.lease(runtime, tenant_id, job_id, seconds=longest + 30)
+    leases = {name: kind.timeout_seconds + LEASE_EXTRA_SECONDS for name, kind in JOBS.items()}
+    taken = await queue.lease(runtime, tenant_id, job_id, seconds=leases)
     if taken is None:
         return
     kind = JOBS[taken.name]
@@ -122,6 +129,10 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
         async with asyncio.timeout(kind.timeout_seconds), runtime.scope(tenant_id) as scope:
             await kind.body(scope, **taken.arguments)
             await queue.complete(scope, taken)
+    except asyncio.CancelledError:
+        # We are being stopped: nothing of it was kept, and another worker need not wait.
+        await asyncio.shield(queue.hand_back(runtime, taken))
+        raise
     except Exception as error:  # noqa: BLE001 (whatever went wrong, the row must say so)
         again = await queue.give_back(
             runtime, taken, failure=_told(error), tries_max=kind.tries_max
@@ -166,8 +177,12 @@ async def _relay(runtime: Runtime) -> None:
         while True:
             news.clear()
             for one in await queue.due_jobs(runtime):
+                # A hint per try: arq remembers one whose worker was killed, and would refuse it.
                 await redis.enqueue_job(
-                    "run_job", str(one.tenant_id), str(one.job_id), _job_id=str(one.job_id)
+                    "run_job",
+                    str(one.tenant_id),
+                    str(one.job_id),
+                    _job_id=f"{one.job_id}:{one.tries}",
                 )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), SWEEP_SECONDS)
@@ -179,10 +194,12 @@ async def _serve_jobs(runtime: Runtime) -> None:
 
     async with _arq(runtime) as redis:
         worker = Worker(
-            functions=[func(cast("Any", run_job), name="run_job", max_tries=1, keep_result=0)],
+            functions=[func(cast("Any", run_job), name="run_job", keep_result=0)],
             redis_pool=redis,
             handle_signals=False,
             max_jobs=JOBS_AT_ONCE,
+            max_tries=sys.maxsize,  # The row counts.
+            keep_result=0,
             job_timeout=max(kind.timeout_seconds for kind in JOBS.values()) + 60,
             poll_delay=0.1,
             job_serializer=msgspec.msgpack.encode,
@@ -191,6 +208,9 @@ async def _serve_jobs(runtime: Runtime) -> None:
         try:
             await worker.async_run()
         finally:
+            worker.allow_pick_jobs = False
+            if worker.tasks:
+                await asyncio.wait(worker.tasks.values(), timeout=FINISH_SECONDS)
             await worker.close()
 
 

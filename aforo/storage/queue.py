@@ -1,7 +1,7 @@
 """The life of a job row: due, leased, done, tried again or given up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +29,8 @@ class Due:
 
     tenant_id: TenantId
     job_id: JobId
+    tries: int
+    """How often it was taken before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,18 @@ async def due_jobs(runtime: Runtime, tenant_id: TenantId | None = None) -> list[
     of_tenant = () if tenant_id is None else (col(Job.tenant_id) == tenant_id,)
     async with runtime.system("list the due jobs") as db:
         rows = await db.execute(
-            sa.select(col(Job.tenant_id), col(Job.id))
+            sa.select(col(Job.tenant_id), col(Job.id), col(Job.tries))
             .where(_takeable(runtime), *of_tenant)
             .order_by(col(Job.run_at))
             .limit(DUE_MAX)
         )
-        return [Due(TenantId(tenant_id), JobId(job_id)) for tenant_id, job_id in rows]
+        return [Due(TenantId(tenant_id), JobId(job_id), tries) for tenant_id, job_id, tries in rows]
 
 
 async def lease(
-    runtime: Runtime, tenant_id: TenantId, job_id: JobId, *, seconds: int
+    runtime: Runtime, tenant_id: TenantId, job_id: JobId, *, seconds: Mapping[JobName, int]
 ) -> Lease | None:
-    """Take a job, or None where it is taken, done or not due."""
+    """Take a job for as long as its kind may need; None where it is taken, done or not due."""
     async with runtime.system("lease a job") as db:
         job = await db.scalar(
             sa.update(Job)
@@ -67,7 +69,7 @@ async def lease(
             .values(
                 state=JobState.RUNNING,
                 tries=col(Job.tries) + 1,
-                lease_until=runtime.clock.now() + timedelta(seconds=seconds),
+                lease_until=runtime.clock.now(),
                 # From here on the same work may be asked for again: it has begun.
                 unique_key=None,
             )
@@ -75,6 +77,7 @@ async def lease(
         )
         if job is None:
             return None
+        job.lease_until = runtime.clock.now() + timedelta(seconds=seconds[job.name])
         return Lease(tenant_id, job_id, job.name, job.arguments, job.tries)
 
 
@@ -114,6 +117,16 @@ async def give_back(runtime: Runtime, taken: Lease, *, failure: str, tries_max: 
             )
         )
     return not is_over
+
+
+async def hand_back(runtime: Runtime, taken: Lease) -> None:
+    """Undo a lease whose work was cut off, as when the worker is stopped: due again at once."""
+    async with runtime.system("hand a job back") as db:
+        await db.execute(
+            sa.update(Job)
+            .where(col(Job.tenant_id) == taken.tenant_id, *_held(taken))
+            .values(state=JobState.QUEUED, tries=taken.tries - 1, lease_until=None)
+        )
 
 
 @asynccontextmanager
