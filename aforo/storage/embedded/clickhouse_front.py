@@ -43,6 +43,9 @@ CONNECTIONS_MAX = 128
 QUEUE_SECONDS = 60.0
 IDLE_SECONDS = 300
 DRAIN_SECONDS = 5.0
+CLOSE_SECONDS = 15.0
+"""Longer than the drain, shorter than the patience of who stops us."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STATEMENT_BYTES_MAX = 64 * 1024 * 1024
 HEAD_BYTES = 64 * 1024
 SLICE_BYTES = 1024 * 1024
@@ -299,9 +302,9 @@ def main() -> None:
     place.add_argument("--port", type=int, help="on loopback; 0 takes a free one")
     place.add_argument("--fd", type=int, help="an inherited socket that listens already")
     options = parser.parse_args()
-    told_to_stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told_to_stop.set())
+    # Blocked in every thread and waited for in this one: a handler could come at a moment when
+    # the lock that it needs is held by what it interrupted.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     listener = (
         socket.create_server(("127.0.0.1", options.port))
         if options.fd is None
@@ -311,7 +314,10 @@ def main() -> None:
     engine = Engine(options.path.absolute())
     front = Front(listener, engine, password)
     threading.Thread(target=front.serve_forever, daemon=True).start()
-    told_to_stop.wait()
+    signal.sigwait(STOP_SIGNALS)
+    last_resort = threading.Timer(CLOSE_SECONDS, os._exit, (1,))
+    last_resort.daemon = True
+    last_resort.start()
     front.shutdown()
     front.drain()
     engine.close()

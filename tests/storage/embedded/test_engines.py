@@ -72,7 +72,7 @@ def read_everywhere(engines: EmbeddedEngines) -> list[object]:
 
 
 @pytest.fixture
-def parent(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def parent(tmp_path: Path, processes_of: ProcessesOf) -> Iterator[subprocess.Popen[str]]:
     """Another Aforo process that has the engines of `tmp_path/aforo` running."""
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(tmp_path / "aforo")],
@@ -83,6 +83,7 @@ def parent(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     with process:
         yield process
         process.kill()
+    assert wait_until(lambda: processes_of(tmp_path / "aforo") == [], seconds=20)
 
 
 def test_a_stop_leaves_no_process_and_the_next_start_finds_the_data(
