@@ -133,6 +133,11 @@ def test_a_big_integer_has_53_bits() -> None:
         show_integer(2**53)
 
 
+def _with_variable(query: str, written: str) -> str:
+    """A request whose variable `v` is this JSON text, digit by digit."""
+    return f'{{"query": {json.dumps(query)}, "variables": {{"v": {written}}}}}'
+
+
 @pytest.fixture
 async def small_client(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(
@@ -160,9 +165,9 @@ async def small_client(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[htt
 async def test_json_numbers_never_become_floats(
     small_client: httpx2.AsyncClient, written: str, kind: str
 ) -> None:
-    variable = '{"query":"query($v: JSON!) { kind(value: $v) }","variables":{"v":%s}}'
-    literal = json.dumps({"query": "{ kind(value: %s) }" % written})
-    bodies = [literal] if written == "null" else [variable % written, literal]
+    literal = json.dumps({"query": f"{{ kind(value: {written}) }}"})
+    variable = _with_variable("query($v: JSON!) { kind(value: $v) }", written)
+    bodies = [literal] if written == "null" else [variable, literal]
     for body in bodies:
         answer = (await small_client.post("/graphql", content=body)).json()
         if written != "null":
@@ -176,16 +181,18 @@ async def test_json_numbers_never_become_floats(
     "value", ["0.1", "1.10", "0.30000000000000000001", "-5", "12345678901234567890123", "[[1.50]]"]
 )
 async def test_json_comes_back_digit_by_digit(small_client: httpx2.AsyncClient, value: str) -> None:
-    body = '{"query":"query($v: JSON!) { echo(value: $v) }","variables":{"v":%s}}' % value
+    body = _with_variable("query($v: JSON!) { echo(value: $v) }", value)
     response = await small_client.post("/graphql", content=body)
-    assert response.text == '{"data":{"echo":%s}}' % value
+    assert response.text == f'{{"data":{{"echo":{value}}}}}'
 
 
 @pytest.mark.anyio
 async def test_json_is_sixteen_levels_deep_at_most(small_client: httpx2.AsyncClient) -> None:
     async def errors(levels: int, *, literal: bool) -> list[str]:
         value = "[" * levels + "]" * levels
-        query = "{ echo(value: %s) }" % value if literal else "query($v: JSON!) { echo(value: $v) }"
+        query = "query($v: JSON!) { echo(value: $v) }"
+        if literal:
+            query = f"{{ echo(value: {value}) }}"
         body = json.dumps({"query": query, "variables": {"v": json.loads(value)}})
         answer = (await small_client.post("/graphql", content=body)).json()
         return [error["extensions"]["code"] for error in answer.get("errors", [])]
@@ -203,8 +210,8 @@ async def test_json_is_sixteen_levels_deep_at_most(small_client: httpx2.AsyncCli
 async def test_a_wrong_decimal_is_the_callers_mistake_wherever_it_stands(
     small_client: httpx2.AsyncClient, value: str
 ) -> None:
-    variable = '{"query":"query($v: Decimal!) { twice(value: $v) }","variables":{"v":%s}}' % value
-    literal = json.dumps({"query": "{ twice(value: %s) }" % value})
+    variable = _with_variable("query($v: Decimal!) { twice(value: $v) }", value)
+    literal = json.dumps({"query": f"{{ twice(value: {value}) }}"})
     for body in (variable, literal):
         answer = (await small_client.post("/graphql", content=body)).json()
         codes = {error["extensions"]["code"] for error in answer["errors"]}

@@ -97,9 +97,7 @@ async def test_a_key_without_a_scope_or_name_is_refused_and_not_written(
         assert len(await api_keys(scope, first=10)) == 1
 
 
-async def test_another_tenants_key_cannot_be_revoked(
-    runtime: Runtime, tenant_id: TenantId
-) -> None:
+async def test_another_tenants_key_cannot_be_revoked(runtime: Runtime, tenant_id: TenantId) -> None:
     stranger = await create_tenant(runtime, name="Stranger")
     messages = set()
     for api_key_id in (stranger.key.row.id, new_id()):
