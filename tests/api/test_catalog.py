@@ -1,0 +1,559 @@
+"""The catalogue through GraphQL: what is created is read back, what is refused is not there."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import anyio
+import httpx2
+import pytest
+import sqlalchemy as sa
+
+from aforo.catalog import commands, queries
+from aforo.catalog.models import Aggregation, CostRate, RatePlan, RatePlanLine
+from aforo.plugins import load_registry
+from aforo.sdk import Conflict, FixedAmount, PricingModel, TenantId, Usage, hookimpl
+from aforo.storage.scope import Runtime
+from aforo.tenants.commands import NewTenant, create_tenant
+from tests.api.forms import (
+    GraphQL,
+    change,
+    http,
+    line,
+    made,
+    meter,
+    no_such,
+    plan,
+    poster,
+    problem,
+    statements,
+)
+
+pytestmark = pytest.mark.anyio
+
+LISTS = ("products", "meters", "costRates", "ratePlans", "entitlements", "offerings", "discounts")
+COUNTS = "{" + " ".join(f"{name} {{ edges {{ cursor }} }}" for name in LISTS) + "}"
+
+OFFERING = """
+query ($id: ID!) {
+  node(id: $id) {
+    ... on Offering {
+      code version name
+      product { code name }
+      ratePlan {
+        code version name currency interval
+        lines {
+          code name model settings taxCategory
+          meter { code aggregation property unit filters { property values } }
+        }
+      }
+      entitlements { code kind quota meter { code } }
+    }
+  }
+}
+"""
+
+
+async def counts(graphql: GraphQL) -> dict[str, int]:
+    data = await graphql(COUNTS)
+    return {name: len(data[name]["edges"]) for name in LISTS if data[name]["edges"]}
+
+
+@pytest.fixture
+async def other(runtime: Runtime) -> AsyncIterator[GraphQL]:
+    """GraphQL as another tenant."""
+    stranger = await create_tenant(runtime, name="Another tenant")
+    async with http(runtime, stranger) as client:
+        yield poster(client)
+
+
+async def test_an_offering_is_read_back_with_everything_that_it_pins(graphql: GraphQL) -> None:
+    filters = [{"property": "model", "values": ["small", "large"]}]
+    meter_id = await made(graphql, "createMeter", **meter(unit="token", filters=filters))
+    fee = {"code": "fee", "name": "Fee", "model": "FLAT", "settings": {"fee": 20}}
+    plan_id = await made(
+        graphql, "createRatePlan", **plan(fee, line(meter_id, taxCategory="software"))
+    )
+    product_id = await made(graphql, "createProduct", code="llm", name="LLM")
+    gate = await made(graphql, "createEntitlement", code="sso", name="SSO", kind="BOOLEAN")
+    quota = {"code": "quota", "name": "Quota", "kind": "QUOTA", "meterId": meter_id}
+    quota_id = await made(graphql, "createEntitlement", **quota, quota="1000000")
+    offering_id = await made(
+        graphql,
+        "createOffering",
+        code="pro",
+        name="Pro",
+        productId=product_id,
+        ratePlanId=plan_id,
+        entitlementIds=[gate, quota_id],
+    )
+
+    data = await graphql(OFFERING, id=offering_id)
+    tokens = {
+        "code": "tokens",
+        "aggregation": "SUM",
+        "property": "tokens",
+        "unit": "token",
+        "filters": filters,
+    }
+    assert data["node"] == {
+        "code": "pro",
+        "version": 1,
+        "name": "Pro",
+        "product": {"code": "llm", "name": "LLM"},
+        "ratePlan": {
+            "code": "pro",
+            "version": 1,
+            "name": "Pro",
+            "currency": "USD",
+            "interval": "MONTH",
+            "lines": [
+                {
+                    "code": "fee",
+                    "name": "Fee",
+                    "model": "FLAT",
+                    "settings": {"fee": "20"},
+                    "taxCategory": None,
+                    "meter": None,
+                },
+                {
+                    "code": "tokens",
+                    "name": "Tokens",
+                    "model": "PER_UNIT",
+                    "settings": {"unitPrice": "0.01"},
+                    "taxCategory": "software",
+                    "meter": tokens,
+                },
+            ],
+        },
+        "entitlements": [
+            {"code": "sso", "kind": "BOOLEAN", "quota": None, "meter": None},
+            {"code": "quota", "kind": "QUOTA", "quota": "1000000", "meter": {"code": "tokens"}},
+        ],
+    }
+
+
+async def test_discounts_keep_their_numbers_exactly(graphql: GraphQL) -> None:
+    share = "0.123456789012345678"
+    await made(graphql, "createDiscount", code="early", name="Early", kind="PERCENTAGE", rate=share)
+    fixed = {"code": "five", "name": "Five", "kind": "FIXED", "amount": "5.50", "currency": "USD"}
+    await made(graphql, "createDiscount", **fixed)
+    data = await graphql("{ discounts { edges { node { code kind rate amount currency } } } }")
+    assert [edge["node"] for edge in data["discounts"]["edges"]] == [
+        {"code": "early", "kind": "PERCENTAGE", "rate": share, "amount": None, "currency": None},
+        {"code": "five", "kind": "FIXED", "rate": None, "amount": "5.50", "currency": "USD"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "code"),
+    [
+        ("createProduct", {"code": "one", "name": "One"}, "PRODUCT_CODE_TAKEN"),
+        ("createMeter", meter(code="one"), "METER_CODE_TAKEN"),
+        (
+            "createRatePlan",
+            plan({"code": "fee", "name": "Fee", "model": "FLAT", "settings": {"fee": "1"}}),
+            "RATE_PLAN_CODE_TAKEN",
+        ),
+        (
+            "createEntitlement",
+            {"code": "one", "name": "One", "kind": "BOOLEAN"},
+            "ENTITLEMENT_CODE_TAKEN",
+        ),
+        (
+            "createDiscount",
+            {"code": "one", "name": "One", "kind": "PERCENTAGE", "rate": "0.1"},
+            "DISCOUNT_CODE_TAKEN",
+        ),
+    ],
+)
+async def test_a_code_is_taken_once(
+    graphql: GraphQL, other: GraphQL, name: str, given: dict[str, Any], code: str
+) -> None:
+    await made(graphql, name, **given)
+    before = await counts(graphql)
+    again = await change(graphql, name, **{**given, "name": "Again"})
+    assert problem(again) == ("ConflictProblem", code, "code")
+    assert await counts(graphql) == before
+    await made(other, name, **given)  # Another tenant has codes of its own.
+
+
+async def test_the_code_of_an_offering_is_taken_once(graphql: GraphQL) -> None:
+    fee = {"code": "fee", "name": "Fee", "model": "FLAT", "settings": {"fee": "1"}}
+    given = {
+        "code": "pro",
+        "name": "Pro",
+        "productId": await made(graphql, "createProduct", code="llm", name="LLM"),
+        "ratePlanId": await made(graphql, "createRatePlan", **plan(fee)),
+    }
+    await made(graphql, "createOffering", **given)
+    again = await change(graphql, "createOffering", **given)
+    assert problem(again) == ("ConflictProblem", "OFFERING_CODE_TAKEN", "code")
+
+
+# A tier that starts where it ends, settings that are no object, a float, and so on.
+BAD_LINES: list[tuple[dict[str, Any], str, str]] = [
+    ({"settings": {"unitPrice": "-1"}}, "INVALID", "lines.1.settings.unitPrice"),
+    ({"settings": {"unitPrice": "1", "discount": "1"}}, "INVALID", "lines.1.settings.discount"),
+    ({"settings": []}, "INVALID", "lines.1.settings"),
+    ({"model": "HYBRID"}, "UNKNOWN_PRICING_MODEL", "lines.1.model"),
+    ({"model": "FLAT", "settings": {"fee": "1"}}, "INVALID", "lines.1.meterId"),
+    ({"meterId": None}, "INVALID", "lines.1.meterId"),
+    ({"meterId": "x"}, "BAD_ID", "lines.1.meterId"),
+    ({"meterId": no_such("Product")}, "BAD_ID", "lines.1.meterId"),
+    ({"code": "Tokens"}, "INVALID", "lines.1.code"),
+    ({"code": "fee"}, "INVALID", "lines.1.code"),
+    ({"name": ""}, "INVALID", "lines.1.name"),
+    ({"taxCategory": " "}, "INVALID", "lines.1.taxCategory"),
+    (
+        {
+            "model": "GRADUATED",
+            "settings": {
+                "tiers": [
+                    {"upTo": "100", "unitPrice": "1"},
+                    {"upTo": "50", "unitPrice": "0.5"},
+                    {"unitPrice": "0.1"},
+                ]
+            },
+        },
+        "INVALID",
+        "lines.1.settings.tiers.1.upTo",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "code", "field"), BAD_LINES)
+async def test_a_plan_with_a_wrong_line_is_refused_and_not_written(
+    graphql: GraphQL, wrong: dict[str, Any], code: str, field: str
+) -> None:
+    meter_id = await made(graphql, "createMeter", **meter())
+    fee = {"code": "fee", "name": "Fee", "model": "FLAT", "settings": {"fee": "1"}}
+    given = plan(fee, line(meter_id) | wrong)
+    refused = await change(graphql, "createRatePlan", **given)
+    assert problem(refused) == ("InvalidProblem", code, field)
+    assert await counts(graphql) == {"meters": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "code", "field"),
+    [
+        ("createProduct", {"code": "LLM", "name": "LLM"}, "INVALID", "code"),
+        ("createProduct", {"code": "llm", "name": " "}, "INVALID", "name"),
+        ("createProduct", {"code": "llm", "name": "a\tb"}, "INVALID", "name"),
+        ("createMeter", meter(eventType=""), "INVALID", "eventType"),
+        ("createMeter", meter(property=None), "INVALID", "property"),
+        ("createMeter", meter(aggregation="COUNT"), "INVALID", "property"),
+        ("createMeter", meter(unit="x" * 41), "INVALID", "unit"),
+        (
+            "createMeter",
+            meter(aggregation="MAX", allowsNegative=True),
+            "INVALID",
+            "allowsNegative",
+        ),
+        (
+            "createMeter",
+            meter(filters=[{"property": "model", "values": []}]),
+            "INVALID",
+            "filters.0.values",
+        ),
+        ("createRatePlan", plan(), "INVALID", "lines"),
+        ("createRatePlan", plan(currency="XXX"), "UNKNOWN_CURRENCY", "currency"),
+        ("createRatePlan", plan(*[line(None)] * 51), "INVALID", "lines"),
+        (
+            "createEntitlement",
+            {"code": "q", "name": "Q", "kind": "QUOTA", "quota": "1"},
+            "INVALID",
+            "meterId",
+        ),
+        (
+            "createDiscount",
+            {"code": "d", "name": "D", "kind": "PERCENTAGE", "rate": "1.5"},
+            "INVALID",
+            "rate",
+        ),
+        (
+            "createDiscount",
+            {"code": "d", "name": "D", "kind": "FIXED", "amount": "1", "currency": "usd"},
+            "UNKNOWN_CURRENCY",
+            "currency",
+        ),
+    ],
+)
+async def test_what_is_malformed_is_refused_and_not_written(
+    graphql: GraphQL, name: str, given: dict[str, Any], code: str, field: str
+) -> None:
+    refused = await change(graphql, name, **given)
+    assert problem(refused) == ("InvalidProblem", code, field)
+    assert await counts(graphql) == {}
+
+
+async def test_an_offering_takes_an_entitlement_once_and_a_meters_quota_once(
+    graphql: GraphQL,
+) -> None:
+    meter_id = await made(graphql, "createMeter", **meter())
+    quota = {"name": "Quota", "kind": "QUOTA", "meterId": meter_id}
+    first = await made(graphql, "createEntitlement", **quota, code="a", quota="10")
+    second = await made(graphql, "createEntitlement", **quota, code="b", quota="20")
+    given = {
+        "code": "pro",
+        "name": "Pro",
+        "productId": await made(graphql, "createProduct", code="llm", name="LLM"),
+        "ratePlanId": await made(graphql, "createRatePlan", **plan(line(meter_id))),
+    }
+    for entitlement_ids in ([first, first], [first, second]):
+        refused = await change(graphql, "createOffering", **given, entitlementIds=entitlement_ids)
+        assert problem(refused) == ("InvalidProblem", "INVALID", "entitlementIds.1")
+    assert (await counts(graphql)).get("offerings") is None
+
+
+async def test_what_is_another_tenants_is_as_unknown_as_nothing_at_all(
+    graphql: GraphQL, other: GraphQL
+) -> None:
+    theirs = {
+        "Meter": await made(other, "createMeter", **meter()),
+        "Product": await made(other, "createProduct", code="llm", name="LLM"),
+        "Entitlement": await made(
+            other, "createEntitlement", code="sso", name="SSO", kind="BOOLEAN"
+        ),
+    }
+    theirs["RatePlan"] = await made(other, "createRatePlan", **plan(line(theirs["Meter"])))
+    own = {
+        "Product": await made(graphql, "createProduct", code="own", name="Own"),
+        "RatePlan": await made(
+            graphql,
+            "createRatePlan",
+            **plan({"code": "fee", "name": "Fee", "model": "FLAT", "settings": {"fee": "1"}}),
+        ),
+    }
+    own_offering = {"code": "o", "name": "O", "productId": own["Product"]}
+    own_offering["ratePlanId"] = own["RatePlan"]
+    cases: list[tuple[str, str, dict[str, Any], Any]] = [
+        ("Meter", "createRatePlan", plan(code="x"), lambda id_: {"lines": [line(id_)]}),
+        (
+            "Meter",
+            "createEntitlement",
+            {"code": "q", "name": "Q", "kind": "QUOTA", "quota": "1"},
+            lambda id_: {"meterId": id_},
+        ),
+        (
+            "Meter",
+            "createCostRate",
+            {"unitCost": "1", "currency": "USD"},
+            lambda id_: {"meterId": id_},
+        ),
+        ("Product", "createOffering", own_offering, lambda id_: {"productId": id_}),
+        ("RatePlan", "createOffering", own_offering, lambda id_: {"ratePlanId": id_}),
+        ("Entitlement", "createOffering", own_offering, lambda id_: {"entitlementIds": [id_]}),
+    ]
+    before = await counts(graphql)
+    for kind, name, given, naming in cases:
+        answers = [
+            await change(graphql, name, **{**given, **naming(id_)})
+            for id_ in (theirs[kind], no_such(kind))
+        ]
+        assert answers[0]["__typename"] == "NotFoundProblem", (name, answers)
+        assert answers[0] == answers[1]
+    assert await counts(graphql) == before
+    for id_ in theirs.values():
+        assert await graphql("query ($id: ID!) { node(id: $id) { id } }", id=id_) == {"node": None}
+
+
+async def test_a_page_ends_where_the_next_one_starts(
+    graphql: GraphQL, client: httpx2.AsyncClient
+) -> None:
+    for number in range(5):
+        await made(graphql, "createProduct", code=f"p{number}", name="P")
+    document = """
+    query ($after: String) {
+      products(first: 2, after: $after) {
+        edges { cursor node { code } }
+        pageInfo { hasNextPage endCursor }
+      }
+    }
+    """
+    codes, after, pages = [], None, 0
+    while True:
+        page = (await graphql(document, after=after))["products"]
+        codes.extend(edge["node"]["code"] for edge in page["edges"])
+        pages += 1
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+    assert (codes, pages) == (["p0", "p1", "p2", "p3", "p4"], 3)
+
+    for arguments, code in (("first: 101", "BAD_PAGE"), ('after: "zzz"', "BAD_CURSOR")):
+        query = f"{{ products({arguments}) {{ edges {{ cursor }} }} }}"
+        answer = (await client.post("/graphql", json={"query": query})).json()
+        assert answer["errors"][0]["extensions"]["code"] == code
+
+
+async def test_a_cost_rate_is_the_next_version_and_in_force_from_its_moment_on(
+    graphql: GraphQL, runtime: Runtime, tenant_id: TenantId
+) -> None:
+    meter_id = await made(graphql, "createMeter", **meter())
+    now = runtime.clock.now()
+    moments = [now - timedelta(days=30), now, now - timedelta(days=10)]
+    for number, moment in enumerate(moments):
+        await made(
+            graphql,
+            "createCostRate",
+            meterId=meter_id,
+            unitCost=f"0.00000{number}1",
+            currency="USD",
+            effectiveFrom=moment.isoformat(),
+        )
+    data = await graphql("{ costRates { edges { node { meterCode version unitCost } } } }")
+    assert [edge["node"] for edge in data["costRates"]["edges"]] == [
+        {"meterCode": "tokens", "version": 1, "unitCost": "0.0000001"},
+        {"meterCode": "tokens", "version": 2, "unitCost": "0.0000011"},
+        {"meterCode": "tokens", "version": 3, "unitCost": "0.0000021"},
+    ]
+
+
+async def test_two_cost_rates_at_once_do_not_become_one_version(
+    runtime: Runtime, tenant_id: TenantId
+) -> None:
+    async with runtime.scope(tenant_id) as scope:
+        tokens = await commands.create_meter(
+            scope,
+            code="tokens",
+            name="Tokens",
+            event_type="llm.request",
+            aggregation=Aggregation.SUM,
+            property_name="tokens",
+        )
+    refused: list[Conflict] = []
+
+    async def create() -> None:
+        try:
+            async with runtime.scope(tenant_id) as scope:
+                await commands.create_cost_rate(
+                    scope, meter_id=tokens.id, unit_cost=Decimal(1), currency="USD"
+                )
+        except Conflict as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(create)
+    async with runtime.scope(tenant_id) as scope:
+        versions = list(await scope.db.scalars(sa.select(CostRate.version)))
+    assert len(versions) == len(set(versions)) == 5 - len(refused)
+    assert {error.code for error in refused} <= {"COST_RATE_CHANGED"}
+
+
+async def test_a_cost_rate_needs_a_meter_that_adds_up(graphql: GraphQL) -> None:
+    users = await made(
+        graphql, "createMeter", **meter(code="users", aggregation="UNIQUE", property="user")
+    )
+    given = {"meterId": users, "unitCost": "1", "currency": "USD"}
+    refused = await change(graphql, "createCostRate", **given)
+    assert problem(refused) == ("InvalidProblem", "INVALID", "meterId")
+    assert "users is UNIQUE" in refused["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "field"),
+    [
+        ({"unitCost": "-1"}, "BAD_VALUE", "unitCost"),
+        ({"currency": "XAU"}, "UNKNOWN_CURRENCY", "currency"),
+        ({"effectiveFrom": "2020-01-01T00:00:00Z"}, "INVALID", "effectiveFrom"),
+        ({"effectiveFrom": "9999-12-31T00:00:00Z"}, "INVALID", "effectiveFrom"),
+    ],
+)
+async def test_a_malformed_cost_rate_is_refused(
+    graphql: GraphQL, given: dict[str, Any], code: str, field: str
+) -> None:
+    meter_id = await made(graphql, "createMeter", **meter())
+    whole = {"meterId": meter_id, "unitCost": "1", "currency": "USD", **given}
+    refused = await change(graphql, "createCostRate", **whole)
+    assert problem(refused) == ("InvalidProblem", code, field)
+    assert await counts(graphql) == {"meters": 1}
+
+
+class Broken(PricingModel):
+    key = "test.broken"
+    summary = "Raises as soon as it prices"
+
+    def price(self, usage: Usage) -> list[FixedAmount]:  # noqa: ARG002
+        raise RuntimeError("out of prices")
+
+
+class BrokenPlugin:
+    @hookimpl
+    def register_pricing_models(self) -> list[type[PricingModel]]:
+        return [Broken]
+
+
+async def test_a_plugin_that_raises_is_named_and_nothing_is_written(
+    runtime: Runtime, tenant: NewTenant, tenant_id: TenantId
+) -> None:
+    broken = dataclasses.replace(runtime, plugins=load_registry(extra=[BrokenPlugin()]))
+    async with http(broken, tenant) as client:
+        graphql = poster(client)
+        meter_id = await made(graphql, "createMeter", **meter())
+        lines = [line(meter_id, code="good"), line(meter_id, model="test.broken", settings={})]
+        refused = await change(graphql, "createRatePlan", **plan(*lines))
+    assert problem(refused) == ("InvalidProblem", "PLUGIN_ERROR", "lines.1.settings")
+    assert f"test.broken of the plugin {__name__}" in refused["message"]
+    assert "RuntimeError: out of prices" in refused["message"]
+    async with runtime.scope(tenant_id) as scope:
+        for table in (RatePlan, RatePlanLine):
+            assert await scope.db.scalar(sa.select(sa.func.count()).select_from(table)) == 0
+
+
+async def test_lists_are_read_with_one_statement_per_kind_of_thing(
+    graphql: GraphQL, runtime: Runtime
+) -> None:
+    product_id = await made(graphql, "createProduct", code="llm", name="LLM")
+    for number in range(4):
+        meter_id = await made(graphql, "createMeter", **meter(code=f"m{number}"))
+        plan_id = await made(graphql, "createRatePlan", **plan(line(meter_id), code=f"p{number}"))
+        gate = {"code": f"e{number}", "name": "E", "kind": "QUOTA", "meterId": meter_id}
+        entitlement_id = await made(graphql, "createEntitlement", **gate, quota="1")
+        await made(
+            graphql,
+            "createOffering",
+            code=f"o{number}",
+            name="O",
+            productId=product_id,
+            ratePlanId=plan_id,
+            entitlementIds=[entitlement_id],
+        )
+    with statements(runtime) as seen:
+        data = await graphql(
+            """{ offerings { edges { node {
+              product { code }
+              ratePlan { code lines { meter { code } } }
+              entitlements { code }
+            } } } }"""
+        )
+    assert len(data["offerings"]["edges"]) == 4
+    # offerings, products, rate plans, lines, entitlements, meters
+    assert len(seen) == 6
+
+
+async def test_the_contents_of_offerings_take_four_statements(
+    graphql: GraphQL, runtime: Runtime, tenant_id: TenantId
+) -> None:
+    meter_id = await made(graphql, "createMeter", **meter())
+    for number in range(3):
+        plan_id = await made(graphql, "createRatePlan", **plan(line(meter_id), code=f"p{number}"))
+        product_id = await made(graphql, "createProduct", code=f"p{number}", name="P")
+        given = {"code": f"o{number}", "name": "O", "productId": product_id}
+        await made(graphql, "createOffering", **given, ratePlanId=plan_id)
+    unknown = UUID(int=1)
+    with statements(runtime) as seen:
+        async with runtime.scope(tenant_id) as scope:
+            ids = [row.id for row in await queries.offerings(scope, first=10)]
+            seen.clear()
+            contents = await queries.offering_contents(scope, [*ids, unknown])
+    assert len(seen) == 4
+    assert contents.keys() == set(ids)
+    for each in contents.values():
+        assert [each.meters[one.meter_id].code for one in each.lines if one.meter_id] == ["tokens"]
+        assert each.rate_plan.currency == "USD"
+        assert each.entitlements == ()
