@@ -106,5 +106,11 @@ def connect(url: str) -> Client:
         autogenerate_session_id=False,
         connect_timeout=5,
         send_receive_timeout=QUERY_TIMEOUT_SECONDS,
-        settings={"session_timezone": "UTC"},
+        settings={
+            "session_timezone": "UTC",
+            # An insert is answered once it is on the disk, not once it is in a buffer, and
+            # whether it was there before is for the sealer to say.
+            "async_insert": 0,
+            "insert_deduplicate": 0,
+        },
     )
