@@ -270,3 +270,42 @@ async def test_another_tenants_money_is_not_in_the_figures(
     assert len(await summary_of(runtime, tenant_id)) == 2
     other = await create_tenant(runtime, name="Other")
     assert await summary_of(runtime, TenantId(other.tenant.tenant_id)) == []
+
+
+async def test_a_billed_month_adds_up_to_its_invoices_and_to_the_cost_of_its_events(
+    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: Run, clock: MovableClock
+) -> None:
+    shop = await open_shop(
+        runtime,
+        tenant_id,
+        customers=("acme", "brill"),
+        fee="100",
+        unit_price="0.5",
+        unit_cost="0.3333",
+        percent_off=10,
+    )
+    await send(call(10), call("2.5"), call(101, customer="brill"))
+    await run_jobs()
+    clock.move_to(MONTH_END + timedelta(minutes=1))
+    await run_jobs()
+    (draft,) = await summary_of(runtime, tenant_id)
+    assert (draft.invoiced_revenue, draft.margin, draft.outstanding) == (0, None, 0)
+    assert str(draft.expected_revenue) == "231.07"
+
+    clock.advance(timedelta(hours=2))
+    await run_jobs()
+    (row,) = await summary_of(runtime, tenant_id)
+    assert row.expected_revenue == 0
+    assert str(row.invoiced_revenue) == "231.07"  # 106.25 − 10.63 and 150.50 − 15.05.
+    assert str(row.cogs) == "37.83"  # 12.5 and 101 units.
+    assert row.margin == Decimal("0.836283")
+    assert str(row.outstanding) == "231.07"
+    assert (row.unattributed_cogs, row.uncosted_events) == (0, 0)
+    async with runtime.scope(tenant_id) as scope:
+        margins = await customer_margins(scope, start=STARTS_AT, end=MONTH_END)
+    assert {
+        name: (str(one.invoiced_revenue), str(one.cogs))
+        for name, customer_id in shop.customers.items()
+        for one in margins
+        if one.customer_id == customer_id
+    } == {"acme": ("95.62", "4.17"), "brill": ("135.45", "33.66")}
