@@ -43,8 +43,11 @@ class BillRun(TenantTable, table=True):
 
     until: datetime = moment()
     state: BillRunState = choice(BillRunState, default=BillRunState.QUEUED)
-    watermark: int = Field(sa_type=sa.BigInteger)
-    """The last confirmed segment that counts; stored before rating, so a repeat rates the same."""
+    received: int = Field(sa_type=sa.BigInteger)
+    """Place in the inbox of the last event that was acknowledged before the run."""
+    watermark: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """The last confirmed segment that counts; stored before rating, so a repeat rates the same.
+    None as long as events that were acknowledged before the run are on their way into the log."""
     invoices: int = 0
     parked: int = 0
     finished_at: datetime | None = moment(default=None)
@@ -56,6 +59,7 @@ class ParkedAccount(TenantTable, table=True):
 
     __tablename__ = "parked_account"
     __table_args__ = (
+        sa.Index("parked_account_by_run", "tenant_id", "bill_run_id", "id"),
         belongs_to("bill_run", "bill_run_id"),
         belongs_to("subscription", "subscription_id"),
     )
@@ -76,6 +80,12 @@ class Invoice(TenantTable, table=True):
         sa.UniqueConstraint("tenant_id", "subscription_id", "period_start"),
         sa.UniqueConstraint("tenant_id", "number"),
         sa.Index("invoice_by_customer", "tenant_id", "customer_id", "id"),
+        sa.Index(
+            "invoice_open",
+            "tenant_id",
+            "subscription_id",
+            postgresql_where=sa.text("state <> 'FINALIZED'"),
+        ),
     )
 
     bill_run_id: UUID
@@ -172,7 +182,7 @@ class TaxSettings(TenantTable, table=True):
 
 
 class Wallet(TenantTable, table=True):
-    """Prepaid value of a customer in one currency. The balance is the sum of its entries."""
+    """Prepaid value of a customer in one currency: its grants, less what its entries drew."""
 
     __tablename__ = "wallet"
     __table_args__ = (
@@ -189,7 +199,10 @@ class WalletGrant(TenantTable, table=True):
     """One credited lot of value."""
 
     __tablename__ = "wallet_grant"
-    __table_args__ = (belongs_to("wallet", "wallet_id"),)
+    __table_args__ = (
+        belongs_to("wallet", "wallet_id"),
+        sa.Index("wallet_grant_by_wallet", "tenant_id", "wallet_id"),
+    )
 
     wallet_id: UUID
     amount: Decimal = exact()

@@ -1,16 +1,19 @@
 """Stage 7, rating: one rate plan line's usage becomes an amount, rounded once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
 from itertools import islice
+from typing import Any
 
+from aforo.plugins import Registry
 from aforo.sdk import (
     FixedAmount,
     PluginError,
     PricedLine,
     PricingModel,
     Usage,
+    configure,
     currency_exponent,
     exact,
     multiply,
@@ -76,6 +79,31 @@ def rate(model: PricingModel, usage: Usage) -> RatedLine:
         unrounded=unrounded,
         amount=round_half_up(unrounded, currency_exponent(usage.currency)),
     )
+
+
+def pricing_model(plugins: Registry, key: str, settings: Mapping[str, Any]) -> PricingModel:
+    """The model of a rate plan line with the settings that were saved for it.
+
+    Raises: `PluginError` where no plugin brings the model any more, or it refuses its settings.
+    """
+    kind = plugins.pricing_models.get(key)
+    if kind is None:
+        raise PluginError(f"no installed plugin brings the pricing model {key!r}; install it again")
+    try:
+        return configure(kind, settings)
+    except Exception as error:  # They fitted when they were saved; the plugin has changed since.
+        raise PluginError(
+            f"the pricing model {key!r} ({kind.__module__}.{kind.__qualname__}) refuses the "
+            f"settings that were saved for it: {type(error).__name__}: {error}"
+        ) from error
+
+
+def needs_values(model: PricingModel) -> bool:
+    """Whether the model wants the value of each event. Raises: `PluginError`."""
+    try:
+        return bool(model.prices_events())
+    except Exception as error:  # A plugin may raise anything at all.
+        raise PluginError(f"{_named(model)} failed: {type(error).__name__}: {error}") from error
 
 
 class _WrongAnswer(Exception):

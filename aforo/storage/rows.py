@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import col
 
 from aforo.sdk.errors import Conflict
@@ -74,6 +75,14 @@ async def pages_of_children(
     for row, parent_id in rows:
         pages[parent_id].append(row)
     return pages
+
+
+def one_of(column: Any, ids: Collection[UUID]) -> sa.ColumnElement[bool]:
+    """Whether a column of ids has one of these; for more of them than `in_` can take.
+
+    They are one array and not one parameter each, of which a statement takes 32,767.
+    """
+    return col(column) == sa.any_(sa.literal(list(ids), ARRAY(sa.Uuid)))
 
 
 async def add_unique(scope: Scope, row: TenantTable, *, taken: Conflict) -> None:

@@ -35,7 +35,8 @@ def upgrade() -> None:
         "bill_run",
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("state", sa.String(32), nullable=False),
-        sa.Column("watermark", sa.BigInteger, nullable=False),
+        sa.Column("received", sa.BigInteger, nullable=False),
+        sa.Column("watermark", sa.BigInteger, nullable=True),
         sa.Column("invoices", sa.Integer, nullable=False),
         sa.Column("parked", sa.Integer, nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
@@ -50,6 +51,7 @@ def upgrade() -> None:
         belongs_to("subscription", "subscription_id"),
         grant=APPEND_ONLY,
     )
+    op.create_index("parked_account_by_run", "parked_account", ["tenant_id", "bill_run_id", "id"])
     create_tenant_table(
         "invoice",
         sa.Column("bill_run_id", sa.Uuid, nullable=False),
@@ -77,6 +79,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "subscription_id", "period_start"),
     )
     op.create_index("invoice_by_customer", "invoice", ["tenant_id", "customer_id", "id"])
+    op.create_index(
+        "invoice_open",
+        "invoice",
+        ["tenant_id", "subscription_id"],
+        postgresql_where=sa.text("state <> 'FINALIZED'"),
+    )
     create_tenant_table(
         "invoice_line",
         sa.Column("invoice_id", sa.Uuid, nullable=False),
@@ -139,6 +147,7 @@ def upgrade() -> None:
         belongs_to("wallet", "wallet_id"),
         grant=APPEND_ONLY,
     )
+    op.create_index("wallet_grant_by_wallet", "wallet_grant", ["tenant_id", "wallet_id"])
     create_tenant_table(
         "wallet_entry",
         sa.Column("wallet_id", sa.Uuid, nullable=False),

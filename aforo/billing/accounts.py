@@ -1,0 +1,208 @@
+"""Loads what bills are made from: subscriptions with their prices, and their counted usage."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from uuid import UUID
+
+from aforo.billing.discount import AmountOff, PercentageOff
+from aforo.billing.invoice import Charge, Counted, Discounting
+from aforo.billing.rate import needs_values, pricing_model
+from aforo.catalog.models import Discount, Meter
+from aforo.catalog.queries import OfferingContents, offering_contents
+from aforo.metering.queries import (
+    Costs,
+    MeterUsage,
+    costs_by_subscription,
+    event_values,
+    usage_by_customer,
+)
+from aforo.plugins import Registry
+from aforo.sdk import CurrencyMismatch, CustomerId, Period, PluginError, SubscriptionId
+from aforo.storage.scope import Scope
+from aforo.subscriptions.models import Customer, Subscription
+from aforo.subscriptions.periods import PeriodPart
+from aforo.subscriptions.queries import customers_by_id, discounts_by_subscription
+
+IDS_MAX = 200
+"""More than so many are not named in a query of the log: all customers are read instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What an offering charges, with its pricing models ready."""
+
+    charges: tuple[Charge, ...] = ()
+    meters: Mapping[UUID, Meter]
+    """The meters of the charges, by id."""
+    with_values: frozenset[UUID] = frozenset()
+    """Meters whose single events are priced."""
+    fault: str | None = None
+    """Why nothing can be rated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One subscription with all that its bills are made from."""
+
+    subscription: Subscription
+    customer: Customer
+    currency: str
+    prices: Prices
+    discounts: tuple[Discounting, ...] = ()
+    fault: str | None = None
+    """Why it cannot be rated; names the plugin where one is to blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One account in one billing period."""
+
+    account: Account
+    part: PeriodPart
+
+
+async def load_accounts(scope: Scope, subscriptions: Sequence[Subscription]) -> list[Account]:
+    """The subscriptions with their customers, prices and discounts, in seven statements."""
+    customers = await customers_by_id(scope, {each.customer_id for each in subscriptions})
+    contents = await offering_contents(scope, {each.offering_id for each in subscriptions})
+    discounts = await discounts_by_subscription(scope, [each.id for each in subscriptions])
+    prices = {key: _prices(scope.plugins, each) for key, each in contents.items()}
+    return [
+        _account(
+            each,
+            customers[each.customer_id],
+            currency=contents[each.offering_id].rate_plan.currency,
+            prices=prices[each.offering_id],
+            discounts=discounts[each.id],
+        )
+        for each in subscriptions
+    ]
+
+
+async def count_usage(
+    scope: Scope, stretches: Sequence[Stretch], *, watermark: int
+) -> list[dict[UUID, Counted]]:
+    """What each stretch used, by meter: one query per meter and period, over all customers.
+
+    Only meters whose single events are priced take a query per customer.
+    """
+    wanted: dict[tuple[UUID, Period], set[UUID]] = defaultdict(set)
+    meters: dict[UUID, Meter] = {}
+    for stretch in stretches:
+        meters |= stretch.account.prices.meters
+        for meter_id in stretch.account.prices.meters:
+            wanted[meter_id, stretch.part.part].add(stretch.account.customer.id)
+    found: dict[tuple[UUID, Period], Mapping[CustomerId, MeterUsage]] = {}
+    for (meter_id, period), customer_ids in wanted.items():
+        found[meter_id, period] = await usage_by_customer(
+            scope, meters[meter_id], period, watermark=watermark, customer_ids=_few(customer_ids)
+        )
+    return [await _counted(scope, stretch, found, watermark=watermark) for stretch in stretches]
+
+
+async def count_costs(scope: Scope, stretches: Sequence[Stretch], *, watermark: int) -> list[Costs]:
+    """What serving each stretch cost us: one query per period."""
+    wanted: dict[Period, set[UUID]] = defaultdict(set)
+    for stretch in stretches:
+        wanted[stretch.part.part].add(stretch.account.subscription.id)
+    found = {
+        period: await costs_by_subscription(
+            scope, period, watermark=watermark, subscription_ids=_few(ids)
+        )
+        for period, ids in wanted.items()
+    }
+    nothing = Costs(Decimal(0), None, 0)
+    return [
+        found[each.part.part].get(SubscriptionId(each.account.subscription.id), nothing)
+        for each in stretches
+    ]
+
+
+async def _counted(
+    scope: Scope,
+    stretch: Stretch,
+    found: Mapping[tuple[UUID, Period], Mapping[CustomerId, MeterUsage]],
+    *,
+    watermark: int,
+) -> dict[UUID, Counted]:
+    prices, period, customer = stretch.account.prices, stretch.part.part, stretch.account.customer
+    counted: dict[UUID, Counted] = {}
+    for meter_id, meter in prices.meters.items():
+        usage = found[meter_id, period].get(CustomerId(customer.id))
+        if usage is None:
+            counted[meter_id] = Counted(values=() if meter_id in prices.with_values else None)
+            continue
+        counted[meter_id] = Counted(usage.quantity, usage.events, usage.xor)
+        if meter_id in prices.with_values:
+            values = await event_values(
+                scope, meter, period, watermark=watermark, customer_id=customer.id
+            )
+            counted[meter_id] = replace(counted[meter_id], values=values)
+    return counted
+
+
+def _prices(plugins: Registry, contents: OfferingContents) -> Prices:
+    meters = {
+        line.meter_id: contents.meters[line.meter_id] for line in contents.lines if line.meter_id
+    }
+    try:
+        charges = tuple(
+            Charge(
+                code=line.code,
+                name=line.name,
+                model=pricing_model(plugins, line.model, line.settings),
+                meter_id=line.meter_id,
+                rate_plan_line_id=line.id,
+                tax_category=line.tax_category,
+            )
+            for line in contents.lines
+        )
+        with_values = frozenset(
+            charge.meter_id for charge in charges if charge.meter_id and needs_values(charge.model)
+        )
+    except PluginError as error:
+        return Prices(meters={}, fault=str(error))
+    return Prices(charges=charges, meters=meters, with_values=with_values)
+
+
+def _account(
+    subscription: Subscription,
+    customer: Customer,
+    *,
+    currency: str,
+    prices: Prices,
+    discounts: Sequence[Discount],
+) -> Account:
+    try:
+        chain, fault = tuple(_discounting(each, currency) for each in discounts), prices.fault
+    except CurrencyMismatch as error:
+        chain, fault = (), str(error)
+    return Account(
+        subscription=subscription,
+        customer=customer,
+        currency=currency,
+        prices=prices,
+        discounts=chain,
+        fault=fault,
+    )
+
+
+def _discounting(discount: Discount, currency: str) -> Discounting:
+    rule: PercentageOff | AmountOff
+    if discount.rate is not None:
+        rule = PercentageOff(discount.rate)
+    else:
+        assert discount.amount is not None, "a discount is a share or an amount"
+        if discount.currency != currency:
+            raise CurrencyMismatch(
+                f"the discount {discount.code!r} is in {discount.currency}, the rate plan in "
+                f"{currency}; amounts in different currencies are never added"
+            )
+        rule = AmountOff(discount.amount)
+    return Discounting(code=discount.code, name=discount.name, rule=rule, discount_id=discount.id)
+
+
+def _few(ids: Collection[UUID]) -> list[UUID] | None:
+    return sorted(ids) if len(ids) <= IDS_MAX else None

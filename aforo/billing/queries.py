@@ -1,0 +1,316 @@
+"""Reads invoices with their lines and source events, bill runs, wallets, and accruals."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+import structlog
+from sqlmodel import col
+
+from aforo.billing.accounts import Stretch, count_costs, count_usage, load_accounts
+from aforo.billing.accrue import accrue
+from aforo.billing.models import (
+    BillRun,
+    Invoice,
+    InvoiceLine,
+    InvoiceState,
+    InvoiceTax,
+    ParkedAccount,
+    TaxSettings,
+    Wallet,
+    WalletGrant,
+)
+from aforo.billing.settle import WalletState
+from aforo.billing.taxes import tax_settings
+from aforo.billing.wallets import wallet_states
+from aforo.metering.queries import moment
+from aforo.sdk import CustomerId, Period, PluginError, exact
+from aforo.storage.rows import PAGE_MAX, one_of, page_of_rows, pages_of_children, rows_by_id
+from aforo.storage.scope import Scope
+from aforo.subscriptions.models import Customer, Subscription
+from aforo.subscriptions.periods import PeriodPart, billing_period
+
+__all__ = ["tax_settings", "wallet_states"]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceEvent:
+    """One event that an invoice line stands on."""
+
+    event_id: UUID
+    idempotency_key: str
+    type: str
+    customer_id: UUID
+    subscription_id: UUID
+    occurred_at: datetime
+    received_at: datetime
+    properties: str
+    """Canonical JSON."""
+    cost: Decimal | None
+    """COGS in `cost_currency`; None is UNKNOWN_COST."""
+    cost_currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accrual:
+    """What a customer has brought in and cost in the billing period that is running."""
+
+    currency: str
+    revenue: Decimal
+    """Net of discounts, before tax, to 12 decimals."""
+    cogs: Decimal
+    """Known costs in `currency`."""
+    uncosted_events: int
+    """Events whose cost is unknown; never free."""
+    period: Period
+
+
+async def invoices(
+    scope: Scope,
+    *,
+    customer_id: UUID | None = None,
+    state: InvoiceState | None = None,
+    period: Period | None = None,
+    after: UUID | None = None,
+    first: int,
+) -> list[Invoice]:
+    """A page of invoices past the id `after`, the newest first.
+
+    `period` keeps those whose own period begins in it. `first` is at most one more than a page.
+    """
+    assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
+    query = sa.select(Invoice).order_by(col(Invoice.id).desc()).limit(first)
+    if customer_id is not None:
+        query = query.where(col(Invoice.customer_id) == customer_id)
+    if state is not None:
+        query = query.where(col(Invoice.state) == state)
+    if period is not None:
+        start = col(Invoice.period_start)
+        query = query.where(start >= period.start, start < period.end)
+    if after is not None:
+        query = query.where(col(Invoice.id) < after)
+    return list(await scope.db.scalars(query))
+
+
+async def invoices_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Invoice]:
+    return await rows_by_id(scope, Invoice, ids)
+
+
+async def lines_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, InvoiceLine]:
+    return await rows_by_id(scope, InvoiceLine, ids)
+
+
+async def lines_by_invoice(
+    scope: Scope, invoice_ids: Collection[UUID]
+) -> dict[UUID, list[InvoiceLine]]:
+    """Each invoice's lines in order: fees and usage, then discounts."""
+    rows = await scope.db.scalars(
+        sa.select(InvoiceLine)
+        .where(col(InvoiceLine.invoice_id).in_(invoice_ids))
+        .order_by(col(InvoiceLine.invoice_id), col(InvoiceLine.position))
+    )
+    lines: dict[UUID, list[InvoiceLine]] = {invoice_id: [] for invoice_id in invoice_ids}
+    for row in rows:
+        lines[row.invoice_id].append(row)
+    return lines
+
+
+async def taxes_by_invoice(
+    scope: Scope, invoice_ids: Collection[UUID]
+) -> dict[UUID, list[InvoiceTax]]:
+    """Each invoice's taxes, in the order in which the engine gave them."""
+    rows = await scope.db.scalars(
+        sa.select(InvoiceTax)
+        .where(col(InvoiceTax.invoice_id).in_(invoice_ids))
+        .order_by(col(InvoiceTax.invoice_id), col(InvoiceTax.id))
+    )
+    taxes: dict[UUID, list[InvoiceTax]] = {invoice_id: [] for invoice_id in invoice_ids}
+    for row in rows:
+        taxes[row.invoice_id].append(row)
+    return taxes
+
+
+async def source_events(
+    scope: Scope,
+    line_id: UUID,
+    *,
+    after: tuple[datetime, UUID] | None = None,
+    first: int,
+) -> list[SourceEvent]:
+    """A page of the events behind an invoice line, by time and id; empty if there is no such line.
+
+    `after` is the time and id of the last event on the page before.
+    """
+    assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
+    found = await scope.db.execute(
+        sa.select(col(Invoice.bill_run_id), col(Invoice.watermark))
+        .join(InvoiceLine, col(InvoiceLine.invoice_id) == col(Invoice.id))
+        .where(col(InvoiceLine.id) == line_id)
+    )
+    if (invoice := found.one_or_none()) is None:
+        return []
+    bill_run_id, watermark = invoice
+    position: dict[str, Any] = {}
+    if after is not None:
+        position = {"after_time": moment(after[0]), "after_id": str(after[1])}
+    rows = await scope.events.query(
+        _SOURCE_EVENTS.format(past=_PAST if after else ""),
+        line=str(line_id),
+        bill_run=str(bill_run_id),
+        watermark=watermark,
+        first=first,
+        **position,
+    )
+    return [SourceEvent(**row) for row in rows]
+
+
+_PAST = "AND (occurred_at, event_id) > ({{after_time:DateTime64(6, 'UTC')}}, {{after_id:UUID}}) "
+# The page is cut from the index first: the log is then read for its few events alone.
+_SOURCE_EVENTS = (
+    "SELECT event_id, idempotency_key, type, customer_id, subscription_id, occurred_at, "
+    "received_at, properties, cost, cost_currency "
+    "FROM events_of(tenant = {{tenant:UUID}}, watermark = {{watermark:UInt64}}) "
+    "WHERE (occurred_at, key_hash) IN ("
+    "SELECT occurred_at, key_hash FROM bill_run_event_index_of(tenant = {{tenant:UUID}}) "
+    "WHERE bill_run_id = {{bill_run:UUID}} AND invoice_line_id = {{line:UUID}} {past}"
+    "ORDER BY occurred_at, event_id LIMIT {{first:UInt32}}) "
+    "ORDER BY occurred_at, event_id LIMIT {{first:UInt32}}"
+)
+
+
+async def bill_runs(scope: Scope, *, after: UUID | None = None, first: int) -> list[BillRun]:
+    return await page_of_rows(scope, BillRun, after=after, first=first)
+
+
+async def bill_runs_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, BillRun]:
+    return await rows_by_id(scope, BillRun, ids)
+
+
+async def parked_accounts(
+    scope: Scope, bill_run_id: UUID, *, after: UUID | None = None, first: int
+) -> list[ParkedAccount]:
+    """A page of what a bill run refused to bill, with the reasons."""
+    of_run = col(ParkedAccount.bill_run_id) == bill_run_id
+    return await page_of_rows(scope, ParkedAccount, of_run, after=after, first=first)
+
+
+async def wallets_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Wallet]:
+    return await rows_by_id(scope, Wallet, ids)
+
+
+async def wallets_by_customer(
+    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
+) -> dict[UUID, list[Wallet]]:
+    return await pages_of_children(
+        scope, Wallet, col(Wallet.customer_id), customer_ids, after=after, first=first
+    )
+
+
+async def wallet_balances(scope: Scope, wallet_ids: Collection[UUID]) -> dict[UUID, Decimal]:
+    """What unexpired grants have left at this moment, less the debt; below 0 is a debt."""
+    states: dict[UUID, WalletState] = await wallet_states(scope, wallet_ids)
+    return {wallet_id: state.balance(scope.now) for wallet_id, state in states.items()}
+
+
+async def grants_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, WalletGrant]:
+    return await rows_by_id(scope, WalletGrant, ids)
+
+
+async def grants_by_wallet(
+    scope: Scope, wallet_ids: Collection[UUID], *, after: UUID | None = None, first: int
+) -> dict[UUID, list[WalletGrant]]:
+    return await pages_of_children(
+        scope, WalletGrant, col(WalletGrant.wallet_id), wallet_ids, after=after, first=first
+    )
+
+
+async def tax_settings_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, TaxSettings]:
+    return await rows_by_id(scope, TaxSettings, ids)
+
+
+async def accrued(
+    scope: Scope, *, customer_ids: Sequence[UUID], watermark: int, at: datetime
+) -> dict[CustomerId, Accrual]:
+    """What each customer's subscriptions have accrued in the period of `at`, up to that moment.
+
+    A customer's subscriptions are added up, those in the currency of the oldest; the period is
+    the oldest's. Customers without an active subscription are absent, and so is one whose pricing
+    model fails, which the log tells: the others' margins are not to wait for it.
+    """
+    stretches = await _running(scope, customer_ids, at)
+    counted = await count_usage(scope, stretches, watermark=watermark)
+    costs = await count_costs(scope, stretches, watermark=watermark)
+    accruals: dict[CustomerId, Accrual] = {}
+    failed: set[CustomerId] = set()
+    for stretch, usage, cost in zip(stretches, counted, costs, strict=True):
+        account, customer_id = stretch.account, CustomerId(stretch.account.customer.id)
+        try:
+            if account.fault is not None:
+                raise PluginError(account.fault)  # noqa: TRY301
+            revenue = accrue(
+                account.prices.charges,
+                usage,
+                currency=account.currency,
+                part=stretch.part,
+                at=at,
+                discounts=account.discounts,
+            )
+        except PluginError as error:
+            log.warning("no accrual", customer_id=str(customer_id), error=str(error))
+            failed.add(customer_id)
+            continue
+        mine = Accrual(
+            currency=account.currency,
+            revenue=revenue,
+            cogs=cost.amount if cost.currency == account.currency else Decimal(0),
+            uncosted_events=cost.uncosted_events,
+            period=stretch.part.whole,
+        )
+        accruals[customer_id] = _added(accruals.get(customer_id), mine)
+    return {key: accrual for key, accrual in accruals.items() if key not in failed}
+
+
+async def _running(scope: Scope, customer_ids: Collection[UUID], at: datetime) -> list[Stretch]:
+    """The active subscriptions of some customers in the period of a moment, the oldest first."""
+    ends_at = col(Subscription.ends_at)
+    rows = await scope.db.scalars(
+        sa.select(Subscription)
+        .where(
+            one_of(Subscription.customer_id, customer_ids),
+            col(Subscription.starts_at) <= at,
+            sa.or_(ends_at.is_(None), ends_at > at),
+        )
+        .order_by(col(Subscription.starts_at), col(Subscription.id))
+    )
+    return [
+        Stretch(account, _part(account.subscription, account.customer, at))
+        for account in await load_accounts(scope, list(rows))
+    ]
+
+
+def _part(subscription: Subscription, customer: Customer, at: datetime) -> PeriodPart:
+    whole = billing_period(anchor_day=subscription.anchor_day, time_zone=customer.time_zone, at=at)
+    start = max(whole.start, subscription.starts_at)
+    end = whole.end if subscription.ends_at is None else min(whole.end, subscription.ends_at)
+    return PeriodPart(Period(start, end), whole)
+
+
+def _added(before: Accrual | None, more: Accrual) -> Accrual:
+    if before is None:
+        return more
+    if before.currency != more.currency:
+        return before
+    with exact():
+        return Accrual(
+            currency=before.currency,
+            revenue=before.revenue + more.revenue,
+            cogs=before.cogs + more.cogs,
+            uncosted_events=before.uncosted_events + more.uncosted_events,
+            period=before.period,
+        )

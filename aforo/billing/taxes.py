@@ -1,0 +1,118 @@
+"""The tenant's tax engine: which one is in force, and asking it inside a guard."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import sqlalchemy as sa
+from sqlmodel import col
+
+from aforo.billing.models import TaxSettings
+from aforo.billing.tax import checked
+from aforo.sdk import (
+    AppliedTax,
+    Invalid,
+    NotFound,
+    PluginError,
+    TaxEngine,
+    TaxRequest,
+    TaxUnavailable,
+    Unavailable,
+    configure,
+)
+from aforo.storage.scope import Scope
+
+ANSWER_TIMEOUT_SECONDS = 10
+
+
+async def set_tax_engine(scope: Scope, *, engine: str, settings: Mapping[str, Any]) -> TaxSettings:
+    """Choose the tenant's tax engine with its settings; invoices finalised from now on use it.
+
+    Raises: `NotFound` for the engine; `Invalid` with the path of the setting that it refuses.
+    """
+    kind = scope.plugins.tax_engines.get(engine)
+    if kind is None:
+        known = ", ".join(sorted(scope.plugins.tax_engines))
+        raise NotFound(
+            f"there is no tax engine {engine[:64]!r}; there are: {known}", field="engine"
+        )
+    try:
+        component = configure(kind, settings)
+        stored: dict[str, Any] = json.loads(
+            json.dumps(component.model_dump(mode="json", by_alias=True), allow_nan=False)
+        )
+        comes_back = configure(kind, stored) == component
+    except Invalid:
+        raise
+    except Exception as error:  # A plugin's code may raise anything at all.
+        raise _broken(engine, f"{type(error).__name__}: {error}") from error
+    if not comes_back:
+        raise _broken(engine, "its settings do not come back from JSON as they went in")
+    if "\\u0000" in json.dumps(stored):
+        raise Invalid("a setting holds a NUL character, which cannot be stored", field="settings")
+    row = TaxSettings(engine=engine, settings=stored)
+    scope.db.add(row)
+    await scope.db.flush()
+    return row
+
+
+async def tax_settings(scope: Scope) -> TaxSettings | None:
+    """The settings in force, the latest; None where no engine was chosen."""
+    row: TaxSettings | None = await scope.db.scalar(
+        sa.select(TaxSettings).order_by(col(TaxSettings.id).desc()).limit(1)
+    )
+    return row
+
+
+async def engine_in_force(scope: Scope) -> TaxEngine | None:
+    """The tenant's tax engine, ready to be asked; None where no taxes are due.
+
+    Raises: `PluginError` where no plugin brings it any more, or it refuses what was saved.
+    """
+    row = await tax_settings(scope)
+    if row is None:
+        return None
+    kind = scope.plugins.tax_engines.get(row.engine)
+    if kind is None:
+        raise PluginError(
+            f"no installed plugin brings the tax engine {row.engine!r}; install it again"
+        )
+    try:
+        return configure(kind, row.settings)
+    except Exception as error:  # They fitted when they were saved; the plugin has changed since.
+        raise PluginError(
+            f"the tax engine {row.engine!r} refuses the settings that were saved for it: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+async def quote(engine: TaxEngine, request: TaxRequest) -> tuple[AppliedTax, ...]:
+    """The taxes on the lines of a request, checked.
+
+    Raises: `TaxUnavailable` where the engine, or what it asks, is down or too slow; `PluginError`
+    for every other failure and for a wrong answer, with the engine's name.
+    """
+    try:
+        with anyio.fail_after(ANSWER_TIMEOUT_SECONDS):
+            answer: object = await engine.quote(request)
+    except TaxUnavailable:
+        raise
+    except (Unavailable, TimeoutError, OSError) as error:
+        raise TaxUnavailable(
+            f"the tax engine {engine.key!r} does not answer: {type(error).__name__}: {error}"
+        ) from error
+    except Exception as error:  # A plugin may raise anything at all.
+        raise PluginError(
+            f"the tax engine {engine.key!r} failed: {type(error).__name__}: {error}"
+        ) from error
+    return checked(answer, request.lines, engine=engine.key)
+
+
+def _broken(engine: str, told: str) -> Invalid:
+    return Invalid(
+        f"the tax engine {engine!r} failed on these settings: {told[:200]}; report it to the "
+        "plugin's maker, or choose another engine",
+        code="PLUGIN_ERROR",
+        field="settings",
+    )
