@@ -37,6 +37,7 @@ from aforo.sdk import (
     exact,
     round_half_up,
 )
+from aforo.storage.rows import one_of
 from aforo.storage.scope import Scope
 from aforo.subscriptions.models import Subscription, SubscriptionDiscount
 
@@ -360,13 +361,11 @@ async def _costs_of_events(scope: Scope, window: Period) -> dict[str, _EventCost
 
 
 async def _currencies_of(scope: Scope, subscription_ids: Collection[UUID]) -> dict[UUID, str]:
-    # One array and not one parameter each: there may be more than a statement takes.
-    ids = sa.literal(list(subscription_ids), ARRAY(sa.Uuid))
     rows = await scope.db.execute(
         sa.select(col(Subscription.id), col(RatePlan.currency))
         .join(Offering, col(Offering.id) == col(Subscription.offering_id))
         .join(RatePlan, col(RatePlan.id) == col(Offering.rate_plan_id))
-        .where(col(Subscription.id) == sa.any_(ids))
+        .where(one_of(Subscription.id, subscription_ids))
     )
     return dict(rows.all())
 

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import col
 
 from aforo.billing.queries import accrued
@@ -16,7 +15,7 @@ from aforo.sdk import MarginEvidence
 from aforo.signals.evidence import Case, margin_case
 from aforo.signals.judge import Fired
 from aforo.signals.models import DetectorSettings, Signal
-from aforo.storage.rows import PAGE_MAX, rows_by_id
+from aforo.storage.rows import PAGE_MAX, one_of, rows_by_id
 from aforo.storage.scope import Scope
 
 EVENT_IDS_MAX = 100
@@ -65,7 +64,7 @@ async def settings_in_force(
         .order_by(level, col(DetectorSettings.id).desc())
     )
     if customer_ids is not None:
-        query = query.where(sa.or_(level.is_(None), level == sa.any_(_array(customer_ids))))
+        query = query.where(sa.or_(level.is_(None), one_of(level, customer_ids)))
     rows = await scope.db.execute(query)
     return dict(rows.all())
 
@@ -98,7 +97,7 @@ async def fired(
             col(Signal.level),
         ).where(
             col(Signal.detector) == detector,
-            col(Signal.customer_id) == sa.any_(_array({case.customer_id for case in cases})),
+            one_of(Signal.customer_id, {case.customer_id for case in cases}),
             col(Signal.period_start).in_({case.period.start for case in cases}),
         )
     )
@@ -161,11 +160,6 @@ async def _margins(scope: Scope, customer_ids: Sequence[UUID], watermark: int) -
         )
         for customer_id, accrual in accruals.items()
     ]
-
-
-def _array(ids: Collection[UUID]) -> sa.ColumnElement[list[UUID]]:
-    # One array and not one parameter each: a job may name more customers than a statement takes.
-    return sa.literal(list(ids), ARRAY(sa.Uuid))
 
 
 _BUILDERS: Mapping[type[Any], Callable[[Scope, Sequence[UUID], int], Awaitable[list[Case]]]] = {
