@@ -1,6 +1,7 @@
 """A small schema whose fields do what the real one's must not: fail, hang, repeat, count."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from uuid import UUID
@@ -13,6 +14,7 @@ from aforo.api.scalars import JSON, SCALARS
 from aforo.sdk import multiply
 from aforo.sdk.errors import Conflict, Forbidden, Unavailable
 
+FLOOD_BYTES = 100_000
 SECRET = "the password is hunter2"
 
 
@@ -128,8 +130,12 @@ class Subscription:
 
     @strawberry.subscription
     async def flood(self) -> AsyncIterator[str]:
-        while True:
-            yield "x" * 10_000
+        try:
+            while True:
+                Flood.sent += 1
+                yield secrets.token_hex(FLOOD_BYTES // 2)  # Nothing that compression could shrink.
+        finally:
+            Flood.ended.set()
 
     @strawberry.subscription
     async def breaks(self) -> AsyncIterator[int]:
@@ -140,6 +146,25 @@ class Subscription:
     async def ticks(self) -> AsyncIterator[Item]:
         for _ in range(3):
             yield Item()
+
+
+class Flood:
+    """Counts what the subscription `flood` was asked for."""
+
+    sent = 0
+    ended = asyncio.Event()
+
+    def __init__(self) -> None:
+        Flood.sent = 0
+        Flood.ended.clear()
+
+    async def until_it_stands(self) -> int:
+        """Wait until nothing more is asked for; how many there were."""
+        before = -1
+        while Flood.sent != before:
+            before = Flood.sent
+            await asyncio.sleep(0.3)
+        return before
 
 
 WATCH = Watch()
