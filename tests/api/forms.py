@@ -7,13 +7,17 @@ from uuid import uuid4
 
 import httpx2
 import sqlalchemy as sa
+import strawberry
 
 from aforo.api.app import create_app
-from aforo.api.relay import global_id
+from aforo.api.relay import global_id, local_id
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
 
 GraphQL = Callable[..., Awaitable[dict[str, Any]]]
+
+LISTS = ("products", "meters", "costRates", "ratePlans", "entitlements", "offerings", "discounts")
+COUNTS = "{" + " ".join(f"{name} {{ edges {{ cursor }} }}" for name in LISTS) + "}"
 
 _DOCUMENT = """
 mutation ($input: %(input)s!) {
@@ -135,3 +139,14 @@ def statements(runtime: Runtime) -> Iterator[list[str]]:
         yield seen
     finally:
         sa.event.remove(engine, "before_cursor_execute", note)
+
+
+async def counts(graphql: GraphQL) -> dict[str, int]:
+    """How many things of each kind the catalogue has, at most a page; none is absent."""
+    data = await graphql(COUNTS)
+    return {name: len(data[name]["edges"]) for name in LISTS if data[name]["edges"]}
+
+
+def row_id(global_id: str, kind: str) -> Any:
+    """The id within the tenant."""
+    return local_id(kind, strawberry.ID(global_id))

@@ -1,6 +1,5 @@
 """The catalogue through GraphQL: what is created is read back, what is refused is not there."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,24 +14,19 @@ from aforo.catalog import commands, queries
 from aforo.catalog.models import Aggregation, CostRate
 from aforo.sdk import Conflict, TenantId
 from aforo.storage.scope import Runtime
-from aforo.tenants.commands import create_tenant
 from tests.api.forms import (
     GraphQL,
     change,
-    http,
+    counts,
     line,
     made,
     meter,
     plan,
-    poster,
     problem,
     statements,
 )
 
 pytestmark = pytest.mark.anyio
-
-LISTS = ("products", "meters", "costRates", "ratePlans", "entitlements", "offerings", "discounts")
-COUNTS = "{" + " ".join(f"{name} {{ edges {{ cursor }} }}" for name in LISTS) + "}"
 
 OFFERING = """
 query ($id: ID!) {
@@ -52,19 +46,6 @@ query ($id: ID!) {
   }
 }
 """
-
-
-async def counts(graphql: GraphQL) -> dict[str, int]:
-    data = await graphql(COUNTS)
-    return {name: len(data[name]["edges"]) for name in LISTS if data[name]["edges"]}
-
-
-@pytest.fixture
-async def other(runtime: Runtime) -> AsyncIterator[GraphQL]:
-    """GraphQL as another tenant."""
-    stranger = await create_tenant(runtime, name="Another tenant")
-    async with http(runtime, stranger) as client:
-        yield poster(client)
 
 
 async def test_an_offering_is_read_back_with_everything_that_it_pins(graphql: GraphQL) -> None:

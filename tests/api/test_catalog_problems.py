@@ -1,7 +1,6 @@
 """What the catalogue refuses through GraphQL: each refusal says where, and nothing is there."""
 
 import dataclasses
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,10 +10,11 @@ from aforo.catalog.models import RatePlan, RatePlanLine
 from aforo.plugins import load_registry
 from aforo.sdk import FixedAmount, PricingModel, TenantId, Usage, hookimpl
 from aforo.storage.scope import Runtime
-from aforo.tenants.commands import NewTenant, create_tenant
+from aforo.tenants.commands import NewTenant
 from tests.api.forms import (
     GraphQL,
     change,
+    counts,
     http,
     line,
     made,
@@ -26,41 +26,6 @@ from tests.api.forms import (
 )
 
 pytestmark = pytest.mark.anyio
-
-LISTS = ("products", "meters", "costRates", "ratePlans", "entitlements", "offerings", "discounts")
-COUNTS = "{" + " ".join(f"{name} {{ edges {{ cursor }} }}" for name in LISTS) + "}"
-
-OFFERING = """
-query ($id: ID!) {
-  node(id: $id) {
-    ... on Offering {
-      code version name
-      product { code name }
-      ratePlan {
-        code version name currency interval
-        lines {
-          code name model settings taxCategory
-          meter { code aggregation property unit filters { property values } }
-        }
-      }
-      entitlements { code kind quota meter { code } }
-    }
-  }
-}
-"""
-
-
-async def counts(graphql: GraphQL) -> dict[str, int]:
-    data = await graphql(COUNTS)
-    return {name: len(data[name]["edges"]) for name in LISTS if data[name]["edges"]}
-
-
-@pytest.fixture
-async def other(runtime: Runtime) -> AsyncIterator[GraphQL]:
-    """GraphQL as another tenant."""
-    stranger = await create_tenant(runtime, name="Another tenant")
-    async with http(runtime, stranger) as client:
-        yield poster(client)
 
 
 @pytest.mark.parametrize(

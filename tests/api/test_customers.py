@@ -1,33 +1,26 @@
 """Customers, their teams, agents and keys through GraphQL, on real engines."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
 import sqlalchemy as sa
-import strawberry
-from sqlmodel import col
 
-from aforo.api.relay import local_id
 from aforo.sdk import TenantId
-from aforo.storage.jobs import Job, JobName
 from aforo.storage.scope import Runtime
 from aforo.subscriptions import queries
 from aforo.subscriptions.hierarchy import Place, Unplaced, hash_customer_key
 from aforo.subscriptions.models import CustomerKey
-from aforo.tenants.commands import create_tenant
 from tests.api.forms import (
     GraphQL,
     change,
     customer,
-    http,
     made,
     no_such,
     offering,
-    poster,
     problem,
+    row_id,
     statements,
 )
 
@@ -43,44 +36,6 @@ query ($id: ID, $externalId: String) {
   }
 }
 """
-SUBSCRIPTION = """
-query ($id: ID!) {
-  node(id: $id) {
-    ... on CustomerSubscription {
-      state billingMode startsAt endsAt anchorDay graceSeconds billedUntil
-      customer { externalId } offering { code } discounts { code }
-    }
-  }
-}
-"""
-
-
-@pytest.fixture
-async def other(runtime: Runtime) -> AsyncIterator[GraphQL]:
-    """GraphQL as another tenant."""
-    stranger = await create_tenant(runtime, name="Another tenant")
-    async with http(runtime, stranger) as client:
-        yield poster(client)
-
-
-def row_id(global_id: str, kind: str) -> Any:
-    return local_id(kind, strawberry.ID(global_id))
-
-
-async def read(graphql: GraphQL, subscription_id: str) -> dict[str, Any]:
-    node: dict[str, Any] = (await graphql(SUBSCRIPTION, id=subscription_id))["node"]
-    return node
-
-
-async def bill_runs(runtime: Runtime, tenant_id: TenantId) -> list[datetime]:
-    """When the scheduled bill runs are due."""
-    async with runtime.scope(tenant_id) as scope:
-        jobs = await scope.db.scalars(
-            sa.select(Job).where(col(Job.name) == JobName.BILL_DUE).order_by(col(Job.run_at))
-        )
-        found = [(job.run_at, job.arguments) for job in jobs]
-    assert all(arguments == {"until": at.isoformat()} for at, arguments in found)
-    return [at for at, _ in found]
 
 
 async def test_a_customer_is_read_back_by_either_of_its_ids(graphql: GraphQL) -> None:

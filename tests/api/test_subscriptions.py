@@ -1,6 +1,5 @@
 """Customers, their hierarchy and subscriptions through GraphQL, on real engines."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -8,30 +7,26 @@ from uuid import UUID
 import anyio
 import pytest
 import sqlalchemy as sa
-import strawberry
 from sqlmodel import col
 
-from aforo.api.relay import local_id
 from aforo.sdk import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.jobs import Job, JobName
 from aforo.storage.scope import Runtime
 from aforo.subscriptions import queries
 from aforo.subscriptions.models import Subscription
-from aforo.tenants.commands import create_tenant
 from tests.api.forms import (
     GraphQL,
     change,
     customer,
-    http,
     line,
     made,
     meter,
     no_such,
     offering,
     plan,
-    poster,
     problem,
+    row_id,
     statements,
 )
 
@@ -40,13 +35,6 @@ pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)  # When every test begins, by its clock.
 KEY = "sk_live_0123456789abcdef"
 
-CUSTOMER = """
-query ($id: ID, $externalId: String) {
-  customer(id: $id, externalId: $externalId) {
-    id externalId name email currency timeZone country region postalCode taxNumber segment
-  }
-}
-"""
 SUBSCRIPTION = """
 query ($id: ID!) {
   node(id: $id) {
@@ -57,18 +45,6 @@ query ($id: ID!) {
   }
 }
 """
-
-
-@pytest.fixture
-async def other(runtime: Runtime) -> AsyncIterator[GraphQL]:
-    """GraphQL as another tenant."""
-    stranger = await create_tenant(runtime, name="Another tenant")
-    async with http(runtime, stranger) as client:
-        yield poster(client)
-
-
-def row_id(global_id: str, kind: str) -> Any:
-    return local_id(kind, strawberry.ID(global_id))
 
 
 async def read(graphql: GraphQL, subscription_id: str) -> dict[str, Any]:
