@@ -40,7 +40,7 @@ from aforo.catalog.validate import (
     check_text,
     check_unique,
 )
-from aforo.sdk import Conflict, Invalid, NotFound, parse_rate
+from aforo.sdk import Conflict, CurrencyMismatch, Invalid, NotFound, parse_rate
 from aforo.storage.rows import add_unique
 from aforo.storage.scope import Scope
 
@@ -137,6 +137,7 @@ async def create_cost_rate(
             f"a cost per event needs a SUM or COUNT meter, {meter.code} is {meter.aggregation}",
             field="meterId",
         )
+    await _check_cost_currency(scope, currency)
     version = await scope.db.scalar(
         sa.select(sa.func.max(col(CostRate.version))).where(col(CostRate.meter_code) == meter.code)
     )
@@ -154,6 +155,17 @@ async def create_cost_rate(
     )
     await add_unique(scope, rate, taken=changed)
     return rate
+
+
+async def _check_cost_currency(scope: Scope, currency: str) -> None:
+    """An event's cost is one amount, so all costs of a tenant are in one currency."""
+    other = await scope.db.scalar(
+        sa.select(col(CostRate.currency)).where(col(CostRate.currency) != currency).limit(1)
+    )
+    if other is not None:
+        raise CurrencyMismatch(
+            f"your costs are in {other}; give this one in {other} as well", field="currency"
+        )
 
 
 async def create_rate_plan(

@@ -1,9 +1,7 @@
-"""Reads the catalogue: by id, page by page in order of id, and as ingestion and billing need it."""
+"""Reads the catalogue: by id, in pages in order of id, and whole offerings for billing."""
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -126,46 +124,6 @@ async def entitlements_by_offering(
     for link, entitlement in rows:
         pinned[link.offering_id].append(entitlement)
     return pinned
-
-
-async def published_meters_by_event_type(
-    scope: Scope, event_types: Collection[str] | None = None
-) -> dict[str, list[Meter]]:
-    """The meters that may select events of each type, in order of id; a type without is absent.
-
-    All types of the tenant where `event_types` is None.
-    """
-    query = sa.select(Meter).order_by(col(Meter.id))
-    if event_types is not None:
-        query = query.where(col(Meter.event_type).in_(event_types))
-    found: dict[str, list[Meter]] = defaultdict(list)
-    for meter in await scope.db.scalars(query):
-        found[meter.event_type].append(meter)
-    return dict(found)
-
-
-async def cost_rates_by_meter(
-    scope: Scope, meter_codes: Collection[str]
-) -> dict[str, list[CostRate]]:
-    """Every version of each meter's cost rate, the one in force the longest first.
-
-    `cost_rate_in_force` picks the version for a moment; a meter without any is absent.
-    """
-    rows = await scope.db.scalars(
-        sa.select(CostRate)
-        .where(col(CostRate.meter_code).in_(meter_codes))
-        .order_by(col(CostRate.effective_from), col(CostRate.version))
-    )
-    rates: dict[str, list[CostRate]] = defaultdict(list)
-    for rate in rows:
-        rates[rate.meter_code].append(rate)
-    return dict(rates)
-
-
-def cost_rate_in_force(rates: Sequence[CostRate], at: datetime) -> CostRate | None:
-    """The version in force at a moment, of one meter's versions as `cost_rates_by_meter` gives
-    them: the last that had taken effect. None before the first."""
-    return next((rate for rate in reversed(rates) if rate.effective_from <= at), None)
 
 
 async def offering_contents(

@@ -223,7 +223,9 @@ async def end_subscription(
     Raises `Invalid`, `NotFound`, or `Conflict` if it has ended, or was billed past that moment.
     """
     subscription = await scope.db.scalar(
-        sa.select(Subscription).where(col(Subscription.id) == subscription_id).with_for_update()
+        sa.select(Subscription)
+        .where(col(Subscription.id) == subscription_id)
+        .with_for_update(key_share=True)
     )
     if subscription is None:
         raise _not_found("subscription", field="subscriptionId")
@@ -265,8 +267,9 @@ async def _schedule_bill_run(scope: Scope, until: datetime) -> None:
 
 async def _customer(scope: Scope, customer_id: UUID, *, lock: bool = False) -> Customer:
     """The customer; `lock` makes two who subscribe the same one wait for each other."""
+    # With `key_share`, because invoices and the like may be written for it meanwhile.
     query = sa.select(Customer).where(col(Customer.id) == customer_id)
-    customer = await scope.db.scalar(query.with_for_update() if lock else query)
+    customer = await scope.db.scalar(query.with_for_update(key_share=True) if lock else query)
     if customer is None:
         raise _not_found("customer", field="customerId")
     return customer
