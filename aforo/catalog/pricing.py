@@ -83,10 +83,10 @@ def _broken(
     plugins: Registry, model: type[PricingModel], error: Exception, *, field: str
 ) -> Invalid:
     source = plugins.sources[model]
-    name = source.distribution or source.module
+    name = " ".join(part for part in (source.distribution or source.module, source.version) if part)
     told = f"{type(error).__name__}: {str(error)[:_TOLD_CHARACTERS_MAX]}"
     return Invalid(
-        f"the pricing model {model.key} of the plugin {name} {source.version or ''} failed on "
+        f"the pricing model {model.key} of the plugin {name} failed on "
         f"these settings: {told}; report it to the plugin's maker, or choose another model",
         code="PLUGIN_ERROR",
         field=field,
