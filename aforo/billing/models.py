@@ -202,6 +202,7 @@ class WalletGrant(TenantTable, table=True):
     __table_args__ = (
         belongs_to("wallet", "wallet_id"),
         sa.Index("wallet_grant_by_wallet", "tenant_id", "wallet_id"),
+        sa.UniqueConstraint("tenant_id", "wallet_id", "reference"),
     )
 
     wallet_id: UUID
@@ -209,6 +210,8 @@ class WalletGrant(TenantTable, table=True):
     priority: int = 50
     """0 is drawn first, 100 last."""
     expires_at: datetime | None = moment(default=None)
+    reference: str | None = None
+    """The tenant's own name for the credit: a wallet is credited under it only once."""
 
 
 class WalletEntry(TenantTable, table=True):

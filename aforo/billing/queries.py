@@ -27,7 +27,7 @@ from aforo.billing.models import (
 from aforo.billing.settle import WalletState
 from aforo.billing.taxes import tax_settings
 from aforo.billing.wallets import wallet_states
-from aforo.metering.queries import moment
+from aforo.metering.queries import EVENTS, moment
 from aforo.sdk import CustomerId, Period, PluginError, exact
 from aforo.storage.rows import PAGE_MAX, one_of, page_of_rows, pages_of_children, rows_by_id
 from aforo.storage.scope import Scope
@@ -159,8 +159,9 @@ async def source_events(
     position: dict[str, Any] = {}
     if after is not None:
         position = {"after_time": moment(after[0]), "after_id": str(after[1])}
+    page = f"{_PAGE_OF_INDEX}{_PAST if after else ''}{_IN_ORDER}"
     rows = await scope.events.query(
-        _SOURCE_EVENTS.format(past=_PAST if after else ""),
+        f"{_EVENTS_OF_PAGE}({page}) {_IN_ORDER}",
         line=str(line_id),
         bill_run=str(bill_run_id),
         watermark=watermark,
@@ -170,17 +171,17 @@ async def source_events(
     return [SourceEvent(**row) for row in rows]
 
 
-_PAST = "AND (occurred_at, event_id) > ({{after_time:DateTime64(6, 'UTC')}}, {{after_id:UUID}}) "
 # The page is cut from the index first: the log is then read for its few events alone.
-_SOURCE_EVENTS = (
+_PAGE_OF_INDEX = (
+    "SELECT occurred_at, key_hash FROM bill_run_event_index_of(tenant = {tenant:UUID}) "
+    "WHERE bill_run_id = {bill_run:UUID} AND invoice_line_id = {line:UUID} "
+)
+_PAST = "AND (occurred_at, event_id) > ({after_time:DateTime64(6, 'UTC')}, {after_id:UUID}) "
+_IN_ORDER = "ORDER BY occurred_at, event_id LIMIT {first:UInt32}"
+_EVENTS_OF_PAGE = (
     "SELECT event_id, idempotency_key, type, customer_id, subscription_id, occurred_at, "
-    "received_at, properties, cost, cost_currency "
-    "FROM events_of(tenant = {{tenant:UUID}}, watermark = {{watermark:UInt64}}) "
-    "WHERE (occurred_at, key_hash) IN ("
-    "SELECT occurred_at, key_hash FROM bill_run_event_index_of(tenant = {{tenant:UUID}}) "
-    "WHERE bill_run_id = {{bill_run:UUID}} AND invoice_line_id = {{line:UUID}} {past}"
-    "ORDER BY occurred_at, event_id LIMIT {{first:UInt32}}) "
-    "ORDER BY occurred_at, event_id LIMIT {{first:UInt32}}"
+    f"received_at, properties, cost, cost_currency FROM {EVENTS} "
+    "WHERE (occurred_at, key_hash) IN "
 )
 
 

@@ -71,10 +71,13 @@ async def grant_credit(
     amount: Decimal,
     priority: int = 50,
     expires_at: datetime | None = None,
+    reference: str | None = None,
 ) -> WalletGrant:
     """Credit a wallet with one lot of value, in its currency; a debt is repaid from it first.
 
-    Grants of priority 0 are drawn first, those of 100 last. Raises: `Invalid`; `NotFound`.
+    Grants of priority 0 are drawn first, those of 100 last. `reference` is the tenant's own name
+    for the credit, such as a payment's id, under which a wallet is credited only once.
+    Raises: `Invalid`; `NotFound`; `Conflict` for a reference that the wallet has.
     """
     wallet = await scope.db.scalar(
         sa.select(Wallet).where(col(Wallet.id) == wallet_id).with_for_update()
@@ -88,12 +91,22 @@ async def grant_credit(
         raise Invalid(
             f"expiresAt is {expires_at.isoformat()}, which is not after now", field="expiresAt"
         )
+    if reference is not None:
+        check_text(reference, field="reference")
     states = await wallet_states(scope, [wallet_id])
     grant = WalletGrant(
-        wallet_id=wallet_id, amount=amount, priority=priority, expires_at=expires_at
+        wallet_id=wallet_id,
+        amount=amount,
+        priority=priority,
+        expires_at=expires_at,
+        reference=reference,
     )
-    scope.db.add(grant)
-    await scope.db.flush()
+    taken_before = Conflict(
+        f"the wallet was credited under the reference {reference!r} before, and only once",
+        code="GRANT_REFERENCE_TAKEN",
+        field="reference",
+    )
+    await add_unique(scope, grant, taken=taken_before)
     if taken := repaid(states[wallet_id].debt, amount):
         # What the grant gives, and what the debt falls by.
         scope.db.add(WalletEntry(wallet_id=wallet_id, grant_id=grant.id, amount=taken))
@@ -130,14 +143,14 @@ async def wallet_states(scope: Scope, wallet_ids: Collection[UUID]) -> dict[UUID
                 left=left,
             )
         )
-    debts = await scope.db.execute(
+    owed = await scope.db.execute(
         sa.select(col(WalletEntry.wallet_id), sa.func.sum(col(WalletEntry.amount)))
         .where(one_of(WalletEntry.wallet_id, wallet_ids), col(WalletEntry.grant_id).is_(None))
         .group_by(col(WalletEntry.wallet_id))
     )
-    debt: dict[UUID, Decimal] = {wallet_id: owed for wallet_id, owed in debts}
+    debts: dict[UUID, Decimal] = {row[0]: row[1] for row in owed}
     return {
-        wallet_id: WalletState(tuple(grants[wallet_id]), debt.get(wallet_id, Decimal(0)))
+        wallet_id: WalletState(tuple(grants[wallet_id]), debts.get(wallet_id, Decimal(0)))
         for wallet_id in wallet_ids
     }
 
