@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aforo.catalog.models import Aggregation
+from aforo.metering.projection import stored_texts
 from aforo.metering.validate import MeterRule
 
 # Decimal256: the sum of a Decimal128 wraps around without a word.
@@ -29,36 +30,27 @@ def selection(meter: MeterRule, prefix: str = "m") -> Selection:
     conditions = [f"type = {{{prefix}_type:String}}"]
     for number, (name, values) in enumerate(meter.filters):
         parameters[f"{prefix}_filter{number}"] = name
-        parameters[f"{prefix}_values{number}"] = sorted(values)
+        parameters[f"{prefix}_values{number}"] = sorted(set().union(*map(stored_texts, values)))
         conditions.append(
-            f"{_text(f'{prefix}_filter{number}')} IN {{{prefix}_values{number}:Array(String)}}"
+            f"property_texts[{{{prefix}_filter{number}:String}}] "
+            f"IN {{{prefix}_values{number}:Array(String)}}"
         )
-    text = _text(f"{prefix}_property")
+    text = f"property_texts[{{{prefix}_property:String}}]"
     if meter.property is not None:
         parameters[f"{prefix}_property"] = meter.property
+        conditions.append(f"{text} NOT IN ('', 'null')")
     match meter.aggregation:
         case Aggregation.COUNT:
             value, quantity = f"toDecimal256(1, 12)::{_UNITS}", f"count()::{_UNITS}"
         case Aggregation.UNIQUE:
-            raw = f"JSONExtractRaw(properties, {{{prefix}_property:String}})"
-            conditions.append(f"{raw} NOT IN ('', 'null')")
-            value, quantity = f"toDecimal256(1, 12)::{_UNITS}", f"uniqExact({raw})::{_UNITS}"
+            value, quantity = f"toDecimal256(1, 12)::{_UNITS}", f"uniqExact({text})::{_UNITS}"
         case Aggregation.SUM | Aggregation.MAX:
             minus = "-?" if meter.allows_negative else ""
             # A meter published later meets events whose property nobody has checked for it.
-            conditions.append(f"match({text}, '^{minus}[0-9]{{1,15}}([.][0-9]{{1,12}})?$')")
-            value = f"toDecimal256OrZero({text}, 12)"
+            conditions.append(f"match({text}, '^\"?{minus}[0-9]{{1,15}}([.][0-9]{{1,12}})?$')")
+            value = f"toDecimal256OrZero(replaceOne({text}, '\"', ''), 12)"
             function = "sum" if meter.aggregation is Aggregation.SUM else "max"
             quantity = f"{function}({value})"
     return Selection(
         condition=" AND ".join(conditions), value=value, quantity=quantity, parameters=parameters
-    )
-
-
-def _text(parameter: str) -> str:
-    """A property as text: strings decoded, everything else in its canonical form."""
-    name = f"{{{parameter}:String}}"
-    return (
-        f"if(JSONType(properties, {name}) = 'String', "
-        f"JSONExtractString(properties, {name}), JSONExtractRaw(properties, {name}))"
     )

@@ -6,6 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
 
+from aforo.storage.failpoints import reached
+
 
 def content_of(lines: Sequence[str]) -> bytes:
     """The bytes of a segment: its events, one JSON line each, in order."""
@@ -24,15 +26,31 @@ def path_of(folder: Path, tenant_id: UUID, segment_id: int) -> Path:
 
 def write(path: Path, content: bytes) -> None:
     """Put a file there that is whole or absent, whatever dies meanwhile, and outlives the power."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    _make(path.parent)
+    for leftover in path.parent.glob(f"{path.stem}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+    # A name of our own: a leader that was cut off may still be writing the same segment.
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    reached("archive.written")
     temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, each durable in the one that holds it."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -34,9 +34,9 @@ def canonical(value: Any) -> str:
 
 def number(value: int | Decimal) -> str:
     """The shortest plain text of a number, or one with an exponent where that is far off."""
-    if isinstance(value, int):
+    if isinstance(value, int) and abs(value) < 10**_PLAIN_EXPONENT_MAX:
         return str(value)
-    sign, digits, exponent = value.as_tuple()
+    sign, digits, exponent = Decimal(value).as_tuple()
     assert isinstance(exponent, int), "JSON has no NaN and no Infinity"
     text = "".join(map(str, digits)).lstrip("0")
     if not text:

@@ -14,7 +14,7 @@ from aforo.metering import queries
 from aforo.metering.canonical import canonical
 from aforo.metering.deduplicate import KeyedEvent, against, firsts, keyed
 from aforo.metering.enrich import RateInForce, cost_of
-from aforo.metering.ingest import SentEvent, read_event
+from aforo.metering.ingest import SentEvent, key_of, read_event
 from aforo.metering.models import EventConflict, IngestBatch, KeyState, QuarantinedEvent
 from aforo.metering.stored import StoredEvent, to_line
 from aforo.metering.validate import MeterRule, check_meters, check_time
@@ -28,6 +28,7 @@ from aforo.metering.verdicts import (
     quarantined,
 )
 from aforo.sdk.ids import CustomerId
+from aforo.storage.failpoints import reached
 from aforo.storage.scope import Scope
 from aforo.storage.tables import new_id
 from aforo.subscriptions.hierarchy import Place, Unplaced, hash_customer_key
@@ -92,6 +93,7 @@ async def ingest(
         raise BatchRefused(result)
     await _keep(scope, kept, key_pepper=key_pepper)
     await _record(scope, result, {item.index: item for item in items})
+    reached("ingest.written")
     return result
 
 
@@ -101,8 +103,7 @@ def _shaped(events: Sequence[object], now: datetime, verdicts: list[Verdict]) ->
     for index, sent in enumerate(events):
         event = read_event(sent)
         if isinstance(event, Refusal):
-            key = sent.get("idempotencyKey") if isinstance(sent, dict) else None
-            verdicts.append(event.at(index, key if isinstance(key, str) else None))
+            verdicts.append(event.at(index, key_of(sent)))
         elif event.occurred_at and (refusal := check_time(event.occurred_at, now)):
             verdicts.append(refusal.at(index, event.key))
         else:

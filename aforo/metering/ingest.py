@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from aforo.metering.verdicts import Refusal, Stage, rejected
@@ -13,6 +14,7 @@ PROPERTIES_MAX = 200
 PROPERTIES_DEPTH_MAX = 8
 TEXT_LENGTH_MAX = 8_192
 NUMBER_DIGITS_MAX = 100
+SHOWN_LENGTH_MAX = 40
 
 _LENGTHS = {
     "idempotencyKey": KEY_LENGTH_MAX,
@@ -20,7 +22,9 @@ _LENGTHS = {
     "customer": KEY_LENGTH_MAX,
     "apiKey": KEY_LENGTH_MAX,
 }
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Control characters, line ends, halves of a surrogate pair: what cannot be stored, or not be seen.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_HALF = re.compile("[\ud800-\udfff]")
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -49,7 +53,7 @@ def read_event(sent: object) -> SentEvent | Refusal:
     occurred_at = _moment(sent.get("occurredAt"))
     if isinstance(occurred_at, Refusal):
         return occurred_at
-    properties = sent.get("properties") or {}
+    properties = {} if sent.get("properties") is None else sent["properties"]
     if wrong := _wrong_properties(properties):
         return _bad(wrong)
     return SentEvent(
@@ -60,6 +64,12 @@ def read_event(sent: object) -> SentEvent | Refusal:
         occurred_at=occurred_at,
         properties=properties,
     )
+
+
+def key_of(sent: object) -> str | None:
+    """The idempotency key of an element that is refused, where it has one that can be shown."""
+    key = sent.get("idempotencyKey") if isinstance(sent, dict) else None
+    return key if isinstance(key, str) and not _wrong_text(key, KEY_LENGTH_MAX) else None
 
 
 def _wrong_texts(sent: dict[str, object]) -> Refusal | None:
@@ -117,24 +127,37 @@ def _wrong_properties(value: object) -> str | None:
     for name in value:
         if wrong := _wrong_text(name, TYPE_LENGTH_MAX):
             return f"the name of a property {wrong}"
-    return _wrong_value(value, "properties", PROPERTIES_DEPTH_MAX)
+    wrong = _wrong_value(value, PROPERTIES_DEPTH_MAX)
+    return wrong and f"properties{wrong}"
 
 
-def _wrong_value(value: object, path: str, depth: int) -> str | None:
-    if isinstance(value, str) and len(value) > TEXT_LENGTH_MAX:
-        return f"{path} has over {TEXT_LENGTH_MAX} characters"
-    if isinstance(value, int) and abs(value) >= 10**NUMBER_DIGITS_MAX:
-        return f"{path} has over {NUMBER_DIGITS_MAX} digits"
-    if not isinstance(value, dict | list):
-        return None
-    if depth == 0:
-        return f"{path} is nested deeper than {PROPERTIES_DEPTH_MAX} levels"
-    members = value.items() if isinstance(value, dict) else enumerate(value)
-    for name, member in members:
-        if wrong := _wrong_value(member, f"{path}.{_shown(str(name))}", depth - 1):
-            return wrong
+def _wrong_value(value: object, depth: int) -> str | None:
+    """What is wrong, after the path to it."""
+    match value:
+        case str() if len(value) > TEXT_LENGTH_MAX:
+            return f" has over {TEXT_LENGTH_MAX} characters"
+        case str() if _HALF.search(value):
+            return " has half of a surrogate pair"
+        case int() if abs(value) >= 10**NUMBER_DIGITS_MAX:
+            return f" has over {NUMBER_DIGITS_MAX} digits"
+        case Decimal() if len(value.as_tuple().digits) > NUMBER_DIGITS_MAX:
+            return f" has over {NUMBER_DIGITS_MAX} digits"
+        case dict() | list():
+            return _wrong_members(value, depth)
     return None
 
 
-def _shown(name: object) -> str:
-    return str(name)[:40]
+def _wrong_members(value: dict[str, object] | list[object], depth: int) -> str | None:
+    if depth == 0:
+        return f" is nested deeper than {PROPERTIES_DEPTH_MAX} levels"
+    for name, member in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(name, str) and (wrong := _wrong_value(name, depth)):
+            return f": the name {_shown(name)}{wrong}"
+        if wrong := _wrong_value(member, depth - 1):
+            return f".{_shown(str(name))}{wrong}"
+    return None
+
+
+def _shown(name: str) -> str:
+    """Enough of a name to find it by, whatever it holds."""
+    return name[:SHOWN_LENGTH_MAX].encode(errors="replace").decode()

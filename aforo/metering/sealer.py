@@ -23,11 +23,14 @@ from aforo.metering.models import EventInbox, Segment, SegmentState
 from aforo.metering.projection import COLUMNS, columns_of, xor_of
 from aforo.metering.stored import StoredEvent, from_line
 from aforo.sdk.ids import TenantId
+from aforo.storage.failpoints import reached
+from aforo.storage.faults import engine_faults
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 
 SEGMENT_EVENTS_MAX = 50_000
 LEADER_LOCK = 4_613_002
+SEAL_LOCK = 4_613_003
 LIVE_EVENTS_MAX = 500
 """Events of one segment that are shown live; the count of all of them is always told."""
 GENESIS = bytes(32)
@@ -64,7 +67,17 @@ class Leader:
 
 @asynccontextmanager
 async def leadership(runtime: Runtime) -> AsyncIterator[Leader | None]:
-    """The right to seal, or None where another process has it."""
+    """The right to seal, or None where another process has it.
+
+    Raises: `Unavailable` where PostgreSQL cannot be reached, or has cut the connection.
+    """
+    with engine_faults():
+        async with _lock(runtime) as leader:
+            yield leader
+
+
+@asynccontextmanager
+async def _lock(runtime: Runtime) -> AsyncIterator[Leader | None]:
     async with runtime.cross_tenant.connect() as connection:
         is_leader = await connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({LEADER_LOCK})"))
         await connection.commit()
@@ -96,10 +109,13 @@ async def seal_and_confirm(runtime: Runtime) -> list[Confirmed]:
         if segment.tenant_id in failures:
             continue
         try:
-            confirmed.append(await _confirm(runtime, segment))
+            with engine_faults():
+                done = await _confirm(runtime, segment)
         except Exception as error:  # noqa: BLE001 (one tenant's segment must not stop the others)
             failures[segment.tenant_id] = error
             log.warning("segment not confirmed", segment=segment.segment_id, error=str(error))
+        else:
+            confirmed += [] if done is None else [done]
     if failures:
         raise next(iter(failures.values()))
     return confirmed
@@ -109,12 +125,17 @@ async def _seal(runtime: Runtime) -> None:
     """Step 4. A row is complete once every transaction that is older than its own has ended:
     an order by id alone would pass over the rows of a transaction that commits late."""
     async with runtime.system("seal the inbox") as db:
+        # Segments are committed in the order of their ids, or the watermark would pass over one:
+        # a leader that was cut off and does not know it yet is waited for.
+        await db.execute(sa.text(f"SELECT pg_advisory_xact_lock({SEAL_LOCK})"))
         rows = await db.execute(_UNSEALED, {"limit": SEGMENT_EVENTS_MAX})
         by_tenant: dict[UUID, list[Any]] = defaultdict(list)
         for row in rows:
             by_tenant[row.tenant_id].append(row)
         for tenant_id, events in by_tenant.items():
             await _seal_segment(db, tenant_id, events, runtime)
+        reached("seal.assigned")
+    reached("seal.committed")
 
 
 async def _seal_segment(
@@ -145,8 +166,8 @@ async def _seal_segment(
     )
 
 
-async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed:
-    """Steps 5 to 8 for one segment."""
+async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed | None:
+    """Steps 5 to 8 for one segment; None where a leader before us has just done it."""
     async with runtime.system("read a sealed segment") as db:
         rows = await db.execute(
             sa.select(col(EventInbox.body), col(EventInbox.key_hash))
@@ -156,7 +177,10 @@ async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed:
             )
             .order_by(col(EventInbox.position))
         )
-        lines, keys = zip(*rows.tuples(), strict=True)
+        found = rows.all()
+        if not found and await _is_confirmed(db, segment):
+            return None
+    lines, keys = [body for body, _ in found], [key for _, key in found]
     content = archive.content_of(lines)
     if archive.digest(content) != segment.sha256:
         raise SegmentMismatchError(
@@ -164,12 +188,25 @@ async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed:
         )
     path = archive.path_of(runtime.settings.data_dir, segment.tenant_id, segment.segment_id)
     await asyncio.to_thread(archive.write, path, content)
+    reached("confirm.archived")
     events = [from_line(line) for line in lines]
     await _project(runtime, segment, events, keys)
+    reached("confirm.projected")
     previous_id = await _finish(runtime, segment, events)
+    reached("confirm.finished")
     done = Confirmed(TenantId(segment.tenant_id), segment.segment_id, previous_id, events)
     await _announce(runtime, done)
     return done
+
+
+async def _is_confirmed(db: AsyncSession, segment: Segment) -> bool:
+    state = await db.scalar(
+        sa.select(col(Segment.state)).where(
+            col(Segment.tenant_id) == segment.tenant_id,
+            col(Segment.segment_id) == segment.segment_id,
+        )
+    )
+    return state is SegmentState.CONFIRMED
 
 
 async def _project(
@@ -181,6 +218,7 @@ async def _project(
     if found != sealed:
         data = columns_of(segment.tenant_id, segment.segment_id, events, keys)
         await runtime.events.insert("events", COLUMNS, data)
+        reached("confirm.inserted")
         found = await _projected(runtime, segment)
     if found != sealed:
         raise SegmentMismatchError(
@@ -237,6 +275,7 @@ async def _finish(runtime: Runtime, segment: Segment, events: Sequence[StoredEve
                 col(Segment.segment_id) < segment.segment_id,
             )
         )
+        reached("confirm.finishing")
     return int(previous or 0)
 
 
@@ -266,7 +305,7 @@ _UNSEALED = sa.text(
     "SELECT tenant_id, event_id, body FROM event_inbox "
     "WHERE segment_id IS NULL "
     "AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint "
-    "ORDER BY seq LIMIT :limit FOR UPDATE SKIP LOCKED"
+    "ORDER BY seq LIMIT :limit"
 )
 # While a request to look is waiting, the customers of the next segments join it.
 _ASK_DETECTORS = sa.text(

@@ -16,6 +16,7 @@ from aforo.sdk.ids import TenantId
 from aforo.settings import Settings
 from aforo.storage import clickhouse, postgres, redis
 from aforo.storage.clock import Clock, SystemClock
+from aforo.storage.failpoints import reached
 from aforo.storage.faults import engine_faults
 from aforo.storage.jobs import Job, JobName, JobState
 from aforo.storage.tables import new_id
@@ -99,6 +100,7 @@ class Runtime:
                     live=live,
                     plugins=self.plugins,
                 )
+        reached("scope.committed")
         await live.flush()
 
     @asynccontextmanager

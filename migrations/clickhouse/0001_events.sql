@@ -18,6 +18,7 @@ CREATE TABLE events
     occurred_at     DateTime64(6, 'UTC'),
     received_at     DateTime64(6, 'UTC'),
     properties      String,
+    property_texts  Map(LowCardinality(String), String),
     cost            Nullable(Decimal(76, 30)),
     cost_currency   LowCardinality(String),
     cost_rates      Array(UUID),
