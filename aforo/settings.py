@@ -8,6 +8,14 @@ from pathlib import Path
 from aforo.sdk.errors import AforoError
 
 PREFIX = "AFORO_"
+POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+"""All mean the last one."""
+SCHEMES = {
+    "database_url": POSTGRES_SCHEMES,
+    "owner_database_url": POSTGRES_SCHEMES,
+    "redis_url": ("redis", "rediss", "unix"),
+    "clickhouse_url": ("http", "https"),
+}
 
 
 class SettingsError(AforoError):
@@ -74,5 +82,17 @@ def _parsed(name: str, text: str) -> str | int | bool | Path:
             return text.lower() in {"1", "true"}
         case "data_dir":
             return Path(text)
+        case _ if name in SCHEMES:
+            return _address(name, text)
         case _:
             return text
+
+
+def _address(name: str, text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in SCHEMES[name]:
+        # Not the address itself: there may be a password in it.
+        raise SettingsError(f"{PREFIX}{name.upper()} must begin with {SCHEMES[name][0]}://")
+    if scheme in POSTGRES_SCHEMES:
+        scheme = POSTGRES_SCHEMES[-1]
+    return f"{scheme}://{rest}"

@@ -53,6 +53,16 @@ async def migrate(*, owner_database_url: str, database_url: str, clickhouse_url:
 
 async def pending(*, database_url: str, clickhouse_url: str) -> list[str]:
     """Names of the migrations that have not been applied, of both databases."""
+    behind = await pending_in_postgres(database_url)
+    client = await asyncio.to_thread(clickhouse.connect, clickhouse_url)
+    try:
+        return behind + await asyncio.to_thread(pending_in_clickhouse, client)
+    finally:
+        client.close()
+
+
+async def pending_in_postgres(database_url: str) -> list[str]:
+    """Names of PostgreSQL's migrations that have not been applied, in order."""
     engine = create_async_engine(database_url, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
@@ -63,12 +73,13 @@ async def pending(*, database_url: str, clickhouse_url: str) -> list[str]:
         await engine.dispose()
     script = ScriptDirectory.from_config(_alembic())
     behind = [f"postgres {item.revision}" for item in script.iterate_revisions("head", current)]
-    client = clickhouse.connect(clickhouse_url)
-    try:
-        done = _applied(client)
-    finally:
-        client.close()
-    return behind[::-1] + [f"clickhouse {file.stem}" for file in _files() if file.stem not in done]
+    return behind[::-1]
+
+
+def pending_in_clickhouse(client: Client) -> list[str]:
+    """Names of ClickHouse's files that have not been applied, in order."""
+    done = _applied(client)
+    return [f"clickhouse {file.stem}" for file in _files() if file.stem not in done]
 
 
 def migrate_clickhouse(url: str) -> None:

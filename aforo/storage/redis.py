@@ -37,6 +37,11 @@ class Live:
         """Raise `RedisError` where Redis cannot be reached."""
         await self._redis.ping()
 
+    async def version(self) -> str:
+        """Of the server. Raises `RedisError` where it cannot be reached."""
+        facts: Any = await self._redis.info("server")
+        return str(facts["redis_version"])
+
     async def close(self) -> None:
         """Give the connections back."""
         await self._redis.aclose()

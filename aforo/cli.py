@@ -1,0 +1,173 @@
+"""The command `aforo`: each subcommand says what it does, and what went wrong in one line."""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aforo.sdk.errors import AforoError
+from aforo.settings import Settings, SettingsError, from_environment
+
+if TYPE_CHECKING:
+    from aforo.doctor import Finding
+    from aforo.serve import TlsFiles
+
+app = typer.Typer(
+    help="Meters usage, prices it, bills it, watches the margin and acts on it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Folder = Annotated[
+    Path, typer.Option(envvar="AFORO_DATA_DIR", help="Where the demo keeps its data.")
+]
+DEFAULT_FOLDER = Path(".aforo")
+ADDRESSES = ("AFORO_DATABASE_URL", "AFORO_REDIS_URL", "AFORO_CLICKHOUSE_URL")
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command; an expected fault is one line on stderr and exit code 1."""
+    try:
+        app()
+    except AforoError as error:
+        sys.exit(f"aforo: {error.message}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "aforo":
+            raise
+        sys.exit(
+            f"aforo: the package {error.name} is not installed: run `make clean demo` in a "
+            "checkout, elsewhere install Aforo anew"
+        )
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="AFORO_HOST, or 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="AFORO_PORT, or 8080.")] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file of the chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy in front of it does the TLS.")
+    ] = False,
+) -> None:
+    """Run the API on the servers that AFORO_*_URL name."""
+    from aforo import process
+    from aforo.serve import TlsFiles, check_exposure
+
+    if (tls_certificate is None) != (tls_key is None):
+        raise SettingsError("--tls-certificate and --tls-key go together: give both or none")
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = dataclasses.replace(from_environment(), **given)  # type: ignore[arg-type]
+    tls = TlsFiles(tls_certificate, tls_key) if tls_certificate and tls_key else None
+    check_exposure(settings.host, tls=tls, behind_proxy=behind_proxy)
+    process.log_to_stderr()
+    process.run(lambda: _serve(settings, tls))
+
+
+@app.command()
+def worker() -> None:
+    """Run the background jobs, and seal events into the log, on the same servers."""
+    from aforo import process
+
+    settings = from_environment()
+    process.log_to_stderr()
+    process.run(lambda: _work(settings))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the databases up to date, as the owner in AFORO_OWNER_DATABASE_URL."""
+    from aforo import process
+
+    settings = from_environment()
+    process.run(lambda: _migrate(settings))
+
+
+@app.command()
+def schema() -> None:
+    """Print the GraphQL schema."""
+    from aforo.api.schema import schema_text
+
+    sys.stdout.write(schema_text())
+
+
+@app.command()
+def plugins(*, as_json: AsJson = False) -> None:
+    """List what is loaded, from which distribution, with the settings of each component."""
+    from aforo import terminal
+    from aforo.plugins import load_registry
+
+    registry = load_registry()
+    if as_json:
+        print(json.dumps(terminal.described(registry), indent=2))
+    else:
+        print("\n".join(terminal.plugin_lines(registry)))
+
+
+@app.command()
+def doctor(*, as_json: AsJson = False, folder: Folder = DEFAULT_FOLDER) -> None:
+    """Look everything over and say what to do about each fault.
+
+    Looks at the servers that AFORO_*_URL name, else at the demo that runs on the folder.
+    """
+    from aforo import process, terminal
+
+    settings = _settings_of(folder)
+    findings: list[Finding] = []
+    process.run(lambda: _examine(settings, findings))
+    if as_json:
+        print(json.dumps([dataclasses.asdict(each) for each in findings], indent=2))
+    else:
+        print("\n".join(terminal.finding_lines(findings)))
+    if not all(each.ok for each in findings):
+        sys.exit(1)
+
+
+async def _serve(settings: Settings, tls: "TlsFiles | None") -> None:
+    from aforo import serve as http
+    from aforo.storage.readiness import ready_runtime
+
+    listener = http.bind(settings.host, settings.port)
+    with listener:
+        async with ready_runtime(settings) as runtime:
+            await http.serve(runtime, listener, tls=tls)
+
+
+async def _work(settings: Settings) -> None:
+    from aforo import worker as jobs
+    from aforo.storage.readiness import ready_runtime
+
+    async with ready_runtime(settings) as runtime:
+        await jobs.run(runtime)
+
+
+async def _migrate(settings: Settings) -> None:
+    from aforo.storage.readiness import bring_up_to_date
+
+    applied = await bring_up_to_date(settings)
+    print("\n".join(f"applied {name}" for name in applied) or "nothing was missing")
+
+
+def _settings_of(folder: Path) -> Settings:
+    """Of the environment; else of the demo that runs on the folder."""
+    from aforo.demo.places import environment_of
+
+    if any(name in os.environ for name in ADDRESSES):
+        return from_environment()
+    return from_environment(environment_of(folder))
+
+
+async def _examine(settings: Settings, findings: "list[Finding]") -> None:
+    from aforo.doctor import examine
+
+    findings += await examine(settings)

@@ -1,0 +1,1 @@
+"""The demo: an AI company with a month of usage, on embedded engines in one process."""

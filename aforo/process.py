@@ -1,0 +1,91 @@
+"""How a process of Aforo lives: its event loop, the signals that end it, and its log."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOG_BYTES_MAX = 8 * 1024 * 1024
+LOG_FILES_KEPT = 1
+
+
+def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run to the end, or until a signal cancels it; the cancelled work cleans up in peace.
+
+    Further signals change nothing: what cleans up is bounded by itself.
+    """
+    new_loop = uvicorn.Config(app="", loop="uvloop").get_loop_factory()
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_until_signalled(main))
+
+
+def log_to_stderr() -> None:
+    """One line per entry: for people on a terminal, else as JSON."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    _configure(logging.StreamHandler(sys.stderr), renderer)
+
+
+def log_to_file(path: Path) -> None:
+    """JSON lines in a file that only its owner reads, and that does not grow without end."""
+    path.touch(mode=0o600)
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES_KEPT)
+    _configure(handler, structlog.processors.JSONRenderer())
+
+
+async def _until_signalled(main: Callable[[], Coroutine[None, None, None]]) -> None:
+    loop = asyncio.get_running_loop()
+    work = asyncio.ensure_future(main())
+    signalled = False
+
+    def stop() -> None:
+        nonlocal signalled
+        if not signalled:
+            signalled = True
+            work.cancel()
+
+    for each in STOP_SIGNALS:
+        loop.add_signal_handler(each, stop)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not signalled:
+            raise
+    finally:
+        for each in STOP_SIGNALS:
+            loop.remove_signal_handler(each)
+
+
+def _configure(handler: logging.Handler, renderer: structlog.typing.Processor) -> None:
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if isinstance(renderer, structlog.processors.JSONRenderer):
+        # The renderer for terminals shows exceptions better by itself.
+        shared.append(structlog.processors.format_exc_info)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("aforo").setLevel(logging.INFO)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,153 @@
+"""The API over HTTP: where it may listen, and how it comes to an end."""
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from aforo.api.app import create_app
+from aforo.sdk.errors import AforoError
+from aforo.storage.scope import Runtime
+
+GRACE_SECONDS = 10
+"""How long open requests may take once the process is told to stop."""
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2_048
+WEBSOCKET_MESSAGE_BYTES_MAX = 128 * 1024
+
+
+class ListenError(AforoError):
+    """The API cannot listen where it is told to."""
+
+    code = "LISTEN"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A certificate chain and its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
+def check_exposure(host: str, *, tls: TlsFiles | None, behind_proxy: bool) -> None:
+    """Refuse to send keys in the clear over a network.
+
+    Raises: `ListenError` for a host that others can reach, without TLS and without a proxy that
+    the caller vouches for.
+    """
+    if tls is not None or behind_proxy or _is_loopback(host):
+        return
+    raise ListenError(
+        f"{host} can be reached from outside and API keys would travel unencrypted: give "
+        "--tls-certificate and --tls-key, or --behind-proxy if a proxy in front does the TLS"
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port, without listening yet; port 0 takes a free one.
+
+    Raises: `ListenError`, which names the port where it is in use.
+    """
+    family, kind, protocol, _, address = _resolve(host, port)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(host, port, error) from error
+    return listener
+
+
+async def serve(
+    runtime: Runtime,
+    listener: socket.socket,
+    *,
+    tls: TlsFiles | None = None,
+    grace_seconds: int = GRACE_SECONDS,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Answer requests on a bound socket until cancelled; those that are open then may finish.
+
+    Raises: `ListenError`.
+    """
+    host, port = listener.getsockname()[:2]
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:  # Another process bound it too, and was first to listen.
+        raise _cannot_listen(host, port, error) from error
+    server = _Server(_config(runtime, tls=tls, grace_seconds=grace_seconds), on_ready)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signals alone, and says when it is up."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._on_ready is not None:
+            self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(runtime: Runtime, *, tls: TlsFiles | None, grace_seconds: int) -> uvicorn.Config:
+    config = uvicorn.Config(
+        create_app(runtime),
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=grace_seconds,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ListenError(f"the TLS certificate or its key cannot be used: {error}") from error
+    return config
+
+
+def _is_loopback(host: str) -> bool:
+    return all(ip_address(address[0]).is_loopback for *_, address in _resolve(host, 0))
+
+
+def _resolve(host: str, port: int) -> Sequence[tuple[Any, Any, int, str, Any]]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ListenError(f"{host} is no address of this machine: {error.strerror}") from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ListenError:
+    if error.errno == errno.EADDRINUSE:
+        return ListenError(
+            f"port {port} of {host} is in use: stop what uses it, or choose another with --port"
+        )
+    return ListenError(f"port {port} of {host} cannot be used: {error.strerror}")
