@@ -18,10 +18,11 @@ from aforo.metering.aggregate import Selection, selection
 from aforo.metering.canonical import number
 from aforo.metering.deduplicate import KnownKey
 from aforo.metering.enrich import RateInForce
-from aforo.metering.models import EventInbox, EventKey, Segment, SegmentState
+from aforo.metering.models import EventInbox, EventKey, QuarantinedEvent, Segment, SegmentState
 from aforo.metering.validate import MeterRule
 from aforo.sdk.ids import CustomerId, SubscriptionId
 from aforo.sdk.period import Period
+from aforo.storage.rows import PAGE_MAX, page_of_rows, rows_by_id
 from aforo.storage.scope import Scope
 
 EVENTS = "events_of(tenant = {tenant:UUID}, watermark = {watermark:UInt64})"
@@ -68,6 +69,26 @@ class UsagePoint:
     start: datetime
     quantity: Decimal
     events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """One event of the log, with its place in it."""
+
+    segment_id: int
+    position: int
+    event_id: UUID
+    idempotency_key: str
+    type: str
+    customer_id: UUID
+    subscription_id: UUID
+    occurred_at: datetime
+    received_at: datetime
+    properties: str
+    """Canonical JSON."""
+    cost: Decimal | None
+    """COGS in `cost_currency`; None is UNKNOWN_COST."""
+    cost_currency: str
 
 
 def rule_of(meter: Meter) -> MeterRule:
@@ -243,6 +264,58 @@ async def usage_over_time(
         UsagePoint(_in_zone(row["bucket"], zone), _shortest(row["quantity"]), row["events"])
         for row in rows
     ]
+
+
+async def recent_events(
+    scope: Scope,
+    *,
+    watermark: int,
+    customer_id: UUID | None = None,
+    event_type: str | None = None,
+    before: tuple[int, int] | None = None,
+    first: int,
+) -> list[EventRow]:
+    """A page of the log, the newest first.
+
+    `before` is the segment and position of the last event on the page before; `first` is at most
+    one more than a page.
+    """
+    assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
+    wanted = ["true"]
+    parameters: dict[str, Any] = {}
+    if customer_id is not None:
+        wanted.append("customer_id = {customer:UUID}")
+        parameters["customer"] = str(customer_id)
+    if event_type is not None:
+        wanted.append("type = {type:String}")
+        parameters["type"] = event_type
+    if before is not None:
+        wanted.append("(segment_id, position) < ({segment:UInt64}, {place:UInt32})")
+        parameters |= {"segment": before[0], "place": before[1]}
+    rows = await scope.events.query(
+        "SELECT segment_id, position, event_id, idempotency_key, type, customer_id, "
+        "subscription_id, occurred_at, received_at, properties, cost, cost_currency "
+        f"FROM {EVENTS} WHERE {' AND '.join(wanted)} "
+        "ORDER BY segment_id DESC, position DESC LIMIT {first:UInt32}",
+        watermark=watermark,
+        first=first,
+        **parameters,
+    )
+    return [EventRow(**row) for row in rows]
+
+
+async def quarantined_events_by_id(
+    scope: Scope, ids: Collection[UUID]
+) -> dict[UUID, QuarantinedEvent]:
+    return await rows_by_id(scope, QuarantinedEvent, ids)
+
+
+async def quarantined_events(
+    scope: Scope, *, code: str | None = None, after: UUID | None = None, first: int
+) -> list[QuarantinedEvent]:
+    """A page of the events that wait for their cause to be mended, oldest first."""
+    where = [] if code is None else [col(QuarantinedEvent.code) == code]
+    return await page_of_rows(scope, QuarantinedEvent, *where, after=after, first=first)
 
 
 _MEASURES = "{quantity} AS quantity, count() AS events, groupBitXor(key_xor) AS xor"
