@@ -1,9 +1,9 @@
 """What a resolver knows: who calls, how to open a scope, and the operation's loaders."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -39,6 +39,13 @@ class Context:
         Resolvers that ask at the same time share one call. Not inside of an open scope.
         """
         return self._loaders.load(query, key)
+
+    async def follow(self, stream: str) -> AsyncIterator[dict[str, Any]]:
+        """The caller's live messages of a stream, from now on. Not inside of a scope, which would
+        keep a transaction open for as long."""
+        live = self.runtime.live.of(self.caller.tenant_id)
+        async for _position, message in live.follow(stream):
+            yield message
 
 
 Info = strawberry.Info[Context, None]

@@ -6,17 +6,23 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from aforo.api import relay
+from aforo.api.actions import ActionQuery, ActionSubscription
+from aforo.api.billing import BillingQuery
+from aforo.api.billing_changes import BillingMutation
 from aforo.api.catalog import CatalogQuery
 from aforo.api.catalog_changes import CatalogMutation
 from aforo.api.context import Info
 from aforo.api.fields import field
+from aforo.api.metering import MeteringQuery, MeteringSubscription
 from aforo.api.plugins import PluginQuery
 from aforo.api.relay import NODES_MAX, Node
 from aforo.api.reports import ReportQuery
 from aforo.api.scalars import SCALARS
+from aforo.api.signals import SignalQuery, SignalSubscription
 from aforo.api.subscription_changes import SubscriptionMutation
 from aforo.api.subscriptions import SubscriptionQuery
 from aforo.api.tenants import TenantMutation, TenantQuery
+from aforo.api.wallets import WalletMutation
 
 
 @strawberry.type
@@ -50,14 +56,26 @@ _QUERIES = (
     TenantQuery,
     CatalogQuery,
     SubscriptionQuery,
-    PluginQuery,
+    MeteringQuery,
+    BillingQuery,
+    SignalQuery,
+    ActionQuery,
     ReportQuery,
+    PluginQuery,
 )
-_MUTATIONS = (TenantMutation, CatalogMutation, SubscriptionMutation)
+_MUTATIONS = (
+    TenantMutation,
+    CatalogMutation,
+    SubscriptionMutation,
+    WalletMutation,
+    BillingMutation,
+)
+_SUBSCRIPTIONS = (MeteringSubscription, SignalSubscription, ActionSubscription)
 
 schema = strawberry.Schema(
     query=_root("Query", _QUERIES, "What can be read."),
     mutation=_root("Mutation", _MUTATIONS, "What can be changed: each is one transaction."),
+    subscription=_root("Subscription", _SUBSCRIPTIONS, "What can be followed live."),
     types=relay.node_types(),
     config=StrawberryConfig(scalar_map=SCALARS),
 )

@@ -12,6 +12,7 @@ from aforo.api.context import Info
 from aforo.api.fields import field, publish_enum
 from aforo.api.pages import children_in_pages, rows_in_pages
 from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, local_id
+from aforo.api.wallets import Wallet, wallets_of
 from aforo.catalog import queries as catalog
 from aforo.sdk import Invalid
 from aforo.subscriptions import models, queries
@@ -106,6 +107,10 @@ class Customer(Node):
             after=after,
             of=CustomerSubscription.from_row,
         )
+
+    @field("Its wallets, one per currency; at most 100.")
+    async def wallets(self, info: Info) -> list[Wallet]:
+        return await wallets_of(info, self.row_id)
 
 
 @relay.fetched_by(queries.teams_by_id)

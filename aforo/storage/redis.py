@@ -1,6 +1,7 @@
 """Redis: hints, counters and the bounded live log. Whatever is lost here can be made again."""
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from decimal import Decimal
 from typing import Any, cast
 
 import msgspec
@@ -8,6 +9,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
 
 LIVE_LOG_MAX = 10_000
@@ -19,6 +21,8 @@ UNREACHABLE = (RedisError, OSError)
 """What a call raises where Redis is away or refuses; hints and counters do without it then."""
 
 log = structlog.get_logger()
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class Live:
@@ -67,7 +71,7 @@ class TenantLive:
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for stream, message in self._pending:
-                    body = msgspec.json.encode(message).decode()
+                    body = _ENCODER.encode(message).decode()
                     pipe.xadd(self._prefix + stream, {"m": body}, maxlen=LIVE_LOG_MAX)
                 await pipe.execute()
         except UNREACHABLE as error:
@@ -77,15 +81,27 @@ class TenantLive:
     async def follow(
         self, stream: str, *, after: str = "$"
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield `(position, message)` of a stream, from after a position or from now on."""
-        position = after
-        while True:
-            found = await self._redis.xread(
-                {self._prefix + stream: position}, count=READ_COUNT, block=READ_BLOCK_MS
-            )
-            for _, entries in found:
-                for position, entry in entries:
-                    yield position, msgspec.json.decode(entry["m"])
+        """Yield `(position, message)` of a stream, from after a position or from now on.
+
+        Numbers are exact. Raises: `Unavailable` where Redis cannot be reached.
+        """
+        key = self._prefix + stream
+        try:
+            # `$` means "from this call on" at every call: what came between two would be lost.
+            position = await self._end(key) if after == "$" else after
+            while True:
+                found = await self._redis.xread(
+                    {key: position}, count=READ_COUNT, block=READ_BLOCK_MS
+                )
+                for _, entries in found:
+                    for position, entry in entries:
+                        yield position, _DECODER.decode(entry["m"])
+        except UNREACHABLE as error:
+            raise Unavailable("live streams are down; try again") from error
+
+    async def _end(self, key: str) -> str:
+        last: Any = await self._redis.xrevrange(key, count=1)
+        return str(last[0][0]) if last else "0-0"
 
     async def counters(self, name: str) -> dict[str, str]:
         """All fields of a counter hash."""

@@ -1,0 +1,174 @@
+"""GraphQL of the metering: usage over time, the event log, and what is quarantined."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Self
+from uuid import UUID
+
+import strawberry
+
+from aforo.api import relay
+from aforo.api.context import Info
+from aforo.api.events import Event
+from aforo.api.fields import field, publish_enum, subscription
+from aforo.api.periods import PeriodInput
+from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, local_id, optional_id
+from aforo.api.scalars import JSON, BigInt
+from aforo.catalog.queries import meters_by_id
+from aforo.metering import models, queries
+from aforo.metering.queries import Bucket, EventRow
+from aforo.sdk import Invalid
+from aforo.subscriptions.validate import check_time_zone
+
+BUCKETS_MAX = 10_000
+
+publish_enum(
+    Bucket,
+    "Width of a step of a usage series.",
+    HOUR="An hour.",
+    DAY="A day of the time zone, which has 23 or 25 hours when clocks change.",
+    MONTH="A month of the time zone.",
+)
+
+
+@strawberry.type(description="The billable units of one step of a series.")
+class UsagePoint:
+    start: datetime = strawberry.field(description="When the step starts.")
+    quantity: Decimal = strawberry.field(description="Billable units.")
+    events: BigInt = strawberry.field(description="Events that were counted.")
+
+
+@relay.fetched_by(queries.quarantined_events_by_id)
+@strawberry.type(description="An event that is kept, but counts only once its cause is mended.")
+class QuarantinedEvent(Node):
+    code: str = strawberry.field(description="What was unknown, such as `UNKNOWN_CUSTOMER`.")
+    message: str = strawberry.field(description="What to mend, for a person.")
+    event: JSON = strawberry.field(description="The event as it was sent.")
+    received_at: datetime = strawberry.field(description="When it arrived.")
+
+    @classmethod
+    def from_row(cls, row: models.QuarantinedEvent) -> Self:
+        return cls(
+            id=relay.global_id("QuarantinedEvent", row.id),
+            code=row.code,
+            message=row.message,
+            event=JSON(row.body),
+            received_at=row.received_at,
+        )
+
+
+MeterId = Annotated[strawberry.ID, strawberry.argument(description="The meter.")]
+CustomerId = Annotated[
+    strawberry.ID | None, strawberry.argument(description="Only this customer's.")
+]
+EventType = Annotated[str | None, strawberry.argument(description="Only events of this type.")]
+
+
+@strawberry.type
+class MeteringQuery:
+    @field("Usage of a meter over time; steps without an event are left out.")
+    async def usage(
+        self,
+        info: Info,
+        *,
+        meter_id: MeterId,
+        period: Annotated[PeriodInput, strawberry.argument(description="Over which time.")],
+        bucket: Annotated[Bucket, strawberry.argument(description="In steps of.")] = Bucket.DAY,
+        customer_id: CustomerId = None,
+        time_zone: Annotated[
+            str, strawberry.argument(description="IANA zone whose midnights bound the steps.")
+        ] = "UTC",
+    ) -> list[UsagePoint]:
+        check_time_zone(time_zone)
+        wanted = period.to_period()
+        if wanted.seconds > BUCKETS_MAX * _SECONDS[bucket]:
+            raise Invalid(
+                f"the period has more than {BUCKETS_MAX} steps: choose wider ones", field="period"
+            )
+        customer = optional_id("Customer", customer_id, field="customerId")
+        id_ = local_id("Meter", meter_id, field="meterId")
+        async with info.context.scope() as scope:
+            meter = (await meters_by_id(scope, [id_])).get(id_)
+            if meter is None:
+                return []
+            points = await queries.usage_over_time(
+                scope,
+                meter,
+                wanted,
+                watermark=await queries.watermark(scope),
+                bucket=bucket,
+                time_zone=time_zone,
+                customer_id=customer,
+            )
+        return [
+            UsagePoint(start=point.start, quantity=point.quantity, events=BigInt(point.events))
+            for point in points
+        ]
+
+    @field("The events that count, newest first.")
+    async def events(
+        self,
+        info: Info,
+        customer_id: CustomerId = None,
+        type: EventType = None,
+        first: First = PAGE_DEFAULT,
+        after: After = None,
+    ) -> Connection[Event]:
+        page = relay.page(first, after)
+        position = None if after is None else _position(after)
+        async with info.context.scope() as scope:
+            rows = await queries.recent_events(
+                scope,
+                watermark=await queries.watermark(scope),
+                customer_id=optional_id("Customer", customer_id, field="customerId"),
+                event_type=type,
+                before=position,
+                first=page.rows,
+            )
+        return relay.connection(rows, page, Event.from_row, _cursor)
+
+    @field("The events that wait for their cause to be mended, oldest first.")
+    async def quarantined_events(
+        self,
+        info: Info,
+        code: Annotated[
+            str | None, strawberry.argument(description="Only those with this code.")
+        ] = None,
+        first: First = PAGE_DEFAULT,
+        after: After = None,
+    ) -> Connection[QuarantinedEvent]:
+        page = relay.page(first, after)
+        async with info.context.scope() as scope:
+            rows = await queries.quarantined_events(
+                scope, code=code, after=page.after_id, first=page.rows
+            )
+        return relay.connection(rows, page, QuarantinedEvent.from_row)
+
+
+@strawberry.type
+class MeteringSubscription:
+    @subscription("Events as they enter the log; at most 500 of one segment are shown.")
+    async def events(
+        self, info: Info, customer_id: CustomerId = None, type: EventType = None
+    ) -> AsyncIterator[Event]:
+        customer = optional_id("Customer", customer_id, field="customerId")
+        async for message in info.context.follow("events"):
+            if customer is not None and UUID(message["customerId"]) != customer:
+                continue
+            if type is None or message["type"] == type:
+                yield Event.from_message(message)
+
+
+_SECONDS = {Bucket.HOUR: 3_600, Bucket.DAY: 86_400, Bucket.MONTH: 28 * 86_400}
+
+
+def _cursor(event: EventRow) -> str:
+    return relay.cursor_at(event.segment_id, event.position)
+
+
+def _position(cursor: str) -> tuple[int, int]:
+    segment, position = relay.cursor_parts(cursor, 2)
+    if not (segment.isdecimal() and position.isdecimal() and len(segment + position) < 30):
+        raise relay.bad_cursor()
+    return int(segment), int(position)

@@ -1,0 +1,113 @@
+"""GraphQL of the signals: detections, read and followed live."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Self
+from uuid import UUID
+
+import strawberry
+
+from aforo.api import relay
+from aforo.api.context import Info
+from aforo.api.fields import field, publish_enum, subscription
+from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, optional_id
+from aforo.api.scalars import JSON, BigInt
+from aforo.api.subscriptions import Customer, customer_of
+from aforo.sdk.detection import Level
+from aforo.signals import models, queries
+
+publish_enum(
+    Level,
+    "The rungs of the ladder; a deeper one includes the milder actions.",
+    ALERT="Tell people.",
+    THROTTLE="Slow the customer down.",
+    BLOCK="Stop the customer.",
+)
+
+CustomerId = Annotated[
+    strawberry.ID | None, strawberry.argument(description="Only this customer's.")
+]
+
+
+@relay.fetched_by(queries.signals_by_id)
+@strawberry.type(description="A detection; it fires once per period and threshold.")
+class Signal(Node):
+    customer_id: strawberry.Private[UUID]
+    detector: str = strawberry.field(description="Key of the detector.")
+    subject: str = strawberry.field(description="What it is about; `*` is the customer as a whole.")
+    threshold: str = strawberry.field(description="Which of the detector's limits was breached.")
+    period_start: datetime = strawberry.field(description="The first moment of its period.")
+    period_end: datetime = strawberry.field(description="The first moment after its period.")
+    level: Level = strawberry.field(description="How far up the ladder it reaches.")
+    value: Decimal | None = strawberry.field(description="What was measured; null if undefined.")
+    limit: Decimal | None = strawberry.field(description="The limit, in the unit of the value.")
+    numbers: JSON = strawberry.field(description="All numbers behind it, by name.")
+    explanation: str = strawberry.field(description="What was found, for a person.")
+    event_ids: list[strawberry.ID] = strawberry.field(
+        description="Events that weigh most, at most 100."
+    )
+    event_count: BigInt = strawberry.field(description="All events that were looked at.")
+    settings: JSON = strawberry.field(description="The detector's settings at that moment.")
+    created_at: datetime = strawberry.field(description="When it fired.")
+
+    @classmethod
+    def from_row(cls, row: models.Signal) -> Self:
+        return cls(
+            id=relay.global_id("Signal", row.id),
+            customer_id=row.customer_id,
+            detector=row.detector,
+            subject=row.subject,
+            threshold=row.threshold,
+            period_start=row.period_start,
+            period_end=row.period_end,
+            level=row.level,
+            value=row.value,
+            limit=row.limit,
+            numbers=JSON(row.numbers),
+            explanation=row.explanation,
+            event_ids=[strawberry.ID(each) for each in row.event_ids],
+            event_count=BigInt(row.event_count),
+            settings=JSON(row.settings),
+            created_at=row.created_at,
+        )
+
+    @field("Whom it is about.")
+    async def customer(self, info: Info) -> Customer:
+        return await customer_of(info, self.customer_id)
+
+
+@strawberry.type
+class SignalQuery:
+    @field("The signals, newest first.")
+    async def signals(
+        self,
+        info: Info,
+        customer_id: CustomerId = None,
+        detector: Annotated[
+            str | None, strawberry.argument(description="Only of the detector with this key.")
+        ] = None,
+        first: First = PAGE_DEFAULT,
+        after: After = None,
+    ) -> Connection[Signal]:
+        page = relay.page(first, after)
+        async with info.context.scope() as scope:
+            rows = await queries.signals(
+                scope,
+                customer_id=optional_id("Customer", customer_id, field="customerId"),
+                detector=detector,
+                after=page.after_id,
+                first=page.rows,
+            )
+        return relay.connection(rows, page, Signal.from_row)
+
+
+@strawberry.type
+class SignalSubscription:
+    @subscription("Signals as they fire.")
+    async def signals(self, info: Info, customer_id: CustomerId = None) -> AsyncIterator[Signal]:
+        customer = optional_id("Customer", customer_id, field="customerId")
+        async for message in info.context.follow("signals"):
+            row = await info.context.load(queries.signals_by_id, UUID(message["id"]))
+            if row is not None and customer in {None, row.customer_id}:
+                yield Signal.from_row(row)
