@@ -10,10 +10,12 @@ TENANT = "current_setting('aforo.tenant_id')::uuid"
 NOW = "current_setting('aforo.now')::timestamptz"
 
 APPEND_ONLY = "SELECT, INSERT"
-READ_WRITE = "SELECT, INSERT, UPDATE, DELETE"
+CHANGING = "SELECT, INSERT, UPDATE"
+"""Also for rows that are only locked: PostgreSQL asks for the same right."""
+REPLACED = "SELECT, INSERT, DELETE"
 
 
-def create_tenant_table(name: str, *items: sa.schema.SchemaItem, grant: str = READ_WRITE) -> None:
+def create_tenant_table(name: str, *items: sa.schema.SchemaItem, grant: str = APPEND_ONLY) -> None:
     """Create a table of rows with `tenant_id`, `id` and `created_at`, walled per tenant."""
     op.create_table(
         name,
@@ -36,7 +38,7 @@ def tenant_column() -> sa.Column[object]:
     return sa.Column("tenant_id", sa.Uuid, server_default=sa.text(TENANT), nullable=False)
 
 
-def wall(name: str, *, grant: str = READ_WRITE) -> None:
+def wall(name: str, *, grant: str = APPEND_ONLY) -> None:
     """Show and accept only rows of the tenant in scope, also to the table's owner.
 
     Without a scope `current_setting` raises: a forgotten scope fails, it never leaks.

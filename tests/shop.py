@@ -46,6 +46,7 @@ async def open_shop(
     unit_price: str = "0",
     currency: str = "USD",
     unit_cost: str | None = "1",
+    costs_from: datetime = STARTS_AT,
     cost_currency: str = "USD",
     percent_off: int = 0,
 ) -> Shop:
@@ -66,7 +67,7 @@ async def open_shop(
                 meter_id=meter.id,
                 unit_cost=Decimal(unit_cost),
                 currency=cost_currency,
-                effective_from=STARTS_AT,
+                effective_from=costs_from,
             )
         plan = await create_rate_plan(
             scope,

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlmodel import col
 
 from aforo.billing.queries import accrued
@@ -60,7 +61,7 @@ async def settings_in_force(
     query = (
         sa.select(level, col(DetectorSettings.settings))
         .where(col(DetectorSettings.detector) == detector)
-        .distinct(level)
+        .ext(distinct_on(level))
         .order_by(level, col(DetectorSettings.id).desc())
     )
     if customer_ids is not None:

@@ -6,6 +6,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from migrations.tenancy import (
     APP_ROLE,
+    CHANGING,
     NOW,
     SYSTEM_ROLE,
     create_tenant_table,
@@ -40,7 +41,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("tenant_id"),
     )
-    wall("tenant", grant="SELECT, INSERT, UPDATE")
+    wall("tenant")
     create_tenant_table(
         "api_key",
         sa.Column("public_id", sa.String(32), nullable=False),
@@ -50,6 +51,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.UniqueConstraint("public_id"),
+        grant=CHANGING,
     )
     # A request names its tenant by its key, so the key is read before there is a scope.
     open_to_system("api_key", grant="SELECT")
@@ -64,6 +66,7 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failure", sa.String, nullable=True),
+        grant=CHANGING,
     )
     op.create_index(
         "job_due", "job", ["run_at"], postgresql_where=sa.text("state IN ('QUEUED', 'RUNNING')")
@@ -75,7 +78,7 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("state = 'QUEUED'"),
     )
-    open_to_system("job", grant="SELECT, INSERT, UPDATE")
+    open_to_system("job", grant=CHANGING)
     op.execute(
         "CREATE FUNCTION tell_workers() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN PERFORM pg_notify('aforo_jobs', ''); RETURN NULL; END $$"

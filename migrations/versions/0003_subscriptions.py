@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from migrations.tenancy import (
+    CHANGING,
     belongs_to,
     create_tenant_table,
 )
@@ -30,6 +31,7 @@ def upgrade() -> None:
         sa.Column("tax_number", sa.String, nullable=True),
         sa.Column("segment", sa.String, nullable=True),
         sa.UniqueConstraint("tenant_id", "external_id"),
+        grant=CHANGING,
     )
     op.create_index("customer_by_name", "customer", ["tenant_id", "name", "id"])
     create_tenant_table(
@@ -73,6 +75,7 @@ def upgrade() -> None:
         sa.Column("billed_until", sa.DateTime(timezone=True), nullable=False),
         belongs_to("customer", "customer_id"),
         belongs_to("offering", "offering_id"),
+        grant=CHANGING,
     )
     op.create_index(
         "subscription_by_customer", "subscription", ["tenant_id", "customer_id", "starts_at"]

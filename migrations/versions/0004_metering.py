@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from migrations.tenancy import (
-    APPEND_ONLY,
+    CHANGING,
     NOW,
     create_tenant_table,
     open_to_system,
@@ -77,7 +77,7 @@ def upgrade() -> None:
         ["seq"],
         postgresql_where=sa.text("segment_id IS NULL"),
     )
-    wall("event_inbox", grant=APPEND_ONLY)
+    wall("event_inbox")
     open_to_system("event_inbox", grant="SELECT, UPDATE, DELETE")
     op.create_table(
         "segment",
@@ -98,7 +98,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'SEALED'"),
     )
     wall("segment", grant="SELECT")
-    open_to_system("segment", grant="SELECT, INSERT, UPDATE")
+    open_to_system("segment", grant=CHANGING)
     create_tenant_table(
         "ingest_batch",
         sa.Column("received", sa.Integer, nullable=False),
@@ -107,14 +107,12 @@ def upgrade() -> None:
         sa.Column("conflicts", sa.Integer, nullable=False),
         sa.Column("rejected", sa.Integer, nullable=False),
         sa.Column("quarantined", sa.Integer, nullable=False),
-        grant=APPEND_ONLY,
     )
     create_tenant_table(
         "event_conflict",
         sa.Column("idempotency_key", sa.String, nullable=False),
         sa.Column("event_id", sa.Uuid, nullable=False),
         sa.Column("properties", sa.String, nullable=False),
-        grant=APPEND_ONLY,
     )
     create_tenant_table(
         "quarantined_event",

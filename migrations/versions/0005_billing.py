@@ -6,7 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from migrations.tenancy import (
     APP_ROLE,
-    APPEND_ONLY,
+    CHANGING,
+    REPLACED,
     belongs_to,
     create_tenant_table,
 )
@@ -41,6 +42,7 @@ def upgrade() -> None:
         sa.Column("parked", sa.Integer, nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failure", sa.String, nullable=True),
+        grant=CHANGING,
     )
     create_tenant_table(
         "parked_account",
@@ -49,7 +51,6 @@ def upgrade() -> None:
         sa.Column("reason", sa.String, nullable=False),
         belongs_to("bill_run", "bill_run_id"),
         belongs_to("subscription", "subscription_id"),
-        grant=APPEND_ONLY,
     )
     op.create_index("parked_account_by_run", "parked_account", ["tenant_id", "bill_run_id", "id"])
     create_tenant_table(
@@ -77,6 +78,7 @@ def upgrade() -> None:
         belongs_to("subscription", "subscription_id"),
         sa.UniqueConstraint("tenant_id", "number"),
         sa.UniqueConstraint("tenant_id", "subscription_id", "period_start"),
+        grant=CHANGING,
     )
     op.create_index("invoice_by_customer", "invoice", ["tenant_id", "customer_id", "id"])
     op.create_index(
@@ -106,6 +108,7 @@ def upgrade() -> None:
         sa.Column("event_xor", sa.String, nullable=False),
         belongs_to("invoice", "invoice_id"),
         sa.UniqueConstraint("tenant_id", "invoice_id", "position"),
+        grant=REPLACED,
     )
     create_tenant_table(
         "invoice_tax",
@@ -117,18 +120,19 @@ def upgrade() -> None:
         sa.Column("base", sa.Numeric, nullable=False),
         sa.Column("amount", sa.Numeric, nullable=False),
         belongs_to("invoice", "invoice_id"),
+        grant=REPLACED,
     )
     create_tenant_table(
         "invoice_series",
         sa.Column("prefix", sa.String, nullable=False),
         sa.Column("next_number", sa.Integer, nullable=False),
         sa.UniqueConstraint("tenant_id", "prefix"),
+        grant=CHANGING,
     )
     create_tenant_table(
         "tax_settings",
         sa.Column("engine", sa.String, nullable=False),
         sa.Column("settings", JSONB, nullable=False),
-        grant=APPEND_ONLY,
     )
     create_tenant_table(
         "wallet",
@@ -137,6 +141,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String, nullable=False),
         belongs_to("customer", "customer_id"),
         sa.UniqueConstraint("tenant_id", "customer_id", "currency"),
+        grant=CHANGING,
     )
     create_tenant_table(
         "wallet_grant",
@@ -144,8 +149,9 @@ def upgrade() -> None:
         sa.Column("amount", sa.Numeric, nullable=False),
         sa.Column("priority", sa.Integer, nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reference", sa.String, nullable=True),
         belongs_to("wallet", "wallet_id"),
-        grant=APPEND_ONLY,
+        sa.UniqueConstraint("tenant_id", "wallet_id", "reference"),
     )
     op.create_index("wallet_grant_by_wallet", "wallet_grant", ["tenant_id", "wallet_id"])
     create_tenant_table(
@@ -157,7 +163,6 @@ def upgrade() -> None:
         belongs_to("wallet_grant", "grant_id"),
         belongs_to("invoice", "invoice_id"),
         belongs_to("wallet", "wallet_id"),
-        grant=APPEND_ONLY,
     )
     op.create_index("wallet_entry_by_wallet", "wallet_entry", ["tenant_id", "wallet_id"])
     _freeze_finalised_invoices()

@@ -5,7 +5,6 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from migrations.tenancy import (
-    APPEND_ONLY,
     belongs_to,
     create_tenant_table,
 )
@@ -46,7 +45,6 @@ def upgrade() -> None:
             "period_start",
             name="signal_identity",
         ),
-        grant=APPEND_ONLY,
     )
     op.create_index("signal_by_customer", "signal", ["tenant_id", "customer_id", "id"])
     create_tenant_table(
@@ -55,7 +53,6 @@ def upgrade() -> None:
         sa.Column("customer_id", sa.Uuid, nullable=True),
         sa.Column("settings", JSONB, nullable=False),
         belongs_to("customer", "customer_id"),
-        grant=APPEND_ONLY,
     )
     op.create_index(
         "detector_settings_by_level",
@@ -80,7 +77,6 @@ def upgrade() -> None:
         belongs_to("customer", "customer_id"),
         belongs_to("signal", "signal_id"),
         sa.UniqueConstraint("tenant_id", "signal_id", "tier", "sequence"),
-        grant=APPEND_ONLY,
     )
     op.create_index(
         "orchestration_actions_by_customer",

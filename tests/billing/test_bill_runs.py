@@ -1,8 +1,8 @@
 """Bill runs on real engines: from events to invoices, drafts, numbers, lineage, the schedule."""
 
 import random
+from contextlib import suppress
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,14 +12,11 @@ from sqlmodel import col
 from aforo.billing import commands, queries
 from aforo.billing.commands import bill, start_bill_run
 from aforo.billing.models import BillRunState, Invoice, InvoiceLine, InvoiceState, LineKind
-from aforo.sdk import BillRunId, Invalid, NotFound, Period, TenantId
+from aforo.sdk import BillRunId, Invalid, TenantId
 from aforo.storage.clock import MovableClock
-from aforo.storage.jobs import Job, JobName, JobState
 from aforo.storage.scope import Runtime
-from aforo.storage.tables import new_id
 from aforo.subscriptions.commands import end_subscription
 from aforo.subscriptions.models import BillingMode, Subscription
-from aforo.tenants.commands import create_tenant
 from tests.billing import reference
 from tests.billing.trade import (
     DECEMBER,
@@ -32,16 +29,12 @@ from tests.billing.trade import (
     bill_now,
     call,
     invoices_of,
+    lines_of,
     open_trade,
     tax_everything,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-async def lines_of(runtime: Runtime, tenant_id: TenantId, invoice: Invoice) -> list[InvoiceLine]:
-    async with runtime.scope(tenant_id) as scope:
-        return (await queries.lines_by_invoice(scope, [invoice.id]))[invoice.id]
 
 
 async def test_a_trace_is_billed_as_the_plain_calculation_says(
@@ -231,14 +224,16 @@ async def test_a_final_invoice_cannot_be_touched(
     before = await lines_of(runtime, tenant_id, invoice)
     await send(call("a"))  # Late for its period.
     await bill_now(runtime, tenant_id, run_jobs)
-    async with runtime.scope(tenant_id) as scope:
-        for statement in (
-            sa.update(Invoice).values(total=0),
-            sa.delete(Invoice),
-            sa.update(InvoiceLine).values(amount=0),
-            sa.delete(InvoiceLine),
-        ):
-            await scope.db.execute(statement)
+    for statement in (
+        sa.update(Invoice).values(total=0),
+        sa.delete(Invoice),
+        sa.update(InvoiceLine).values(amount=0),
+        sa.delete(InvoiceLine),
+    ):
+        # No right to do it at all, or no row that may be touched.
+        with suppress(sa.exc.ProgrammingError):
+            async with runtime.scope(tenant_id) as scope:
+                await scope.db.execute(statement)
     assert await invoices_of(runtime, tenant_id) == [invoice]
     assert await lines_of(runtime, tenant_id, invoice) == before
 
@@ -321,139 +316,3 @@ async def test_a_subscription_that_ends_while_a_run_computes_is_not_billed_past_
     await bill_now(runtime, tenant_id, run_jobs)
     found = {one.customer_id: one.period_end for one in await invoices_of(runtime, tenant_id)}
     assert found == {trade.customers["a"]: ends_at, trade.customers["b"]: NOVEMBER}
-
-
-async def test_the_schedule_drafts_at_the_end_of_a_period_and_finalises_after_its_grace(
-    runtime: Runtime, tenant_id: TenantId, run_jobs: RunJobs, clock: MovableClock
-) -> None:
-    await open_trade(runtime, tenant_id, [Buyer(name="a", starts_at=NOVEMBER, grace_seconds=3600)])
-    await run_jobs()
-    assert await invoices_of(runtime, tenant_id) == []
-    clock.move_to(DECEMBER)
-    await run_jobs()
-    (draft,) = await invoices_of(runtime, tenant_id)
-    assert draft.state is InvoiceState.DRAFT
-    clock.move_to(DECEMBER + timedelta(hours=1))
-    await run_jobs()
-    (final,) = await invoices_of(runtime, tenant_id)
-    assert final.state is InvoiceState.FINALIZED
-    # Nobody was there at the turn of the year: it is caught up with.
-    clock.move_to(DECEMBER + timedelta(days=70))
-    await run_jobs()
-    states = [(one.period_start.month, one.state) for one in await invoices_of(runtime, tenant_id)]
-    assert states == [(month, InvoiceState.FINALIZED) for month in (11, 12, 1)]
-    async with runtime.scope(tenant_id) as scope:
-        waiting = await scope.db.scalars(
-            sa.select(Job).where(
-                col(Job.name) == JobName.BILL_DUE, col(Job.state) == JobState.QUEUED
-            )
-        )
-        (following,) = waiting.all()
-        assert following.run_at == DECEMBER + timedelta(days=90)  # The first of March.
-
-
-async def test_a_period_billed_by_hand_does_not_end_the_schedule(
-    runtime: Runtime, tenant_id: TenantId, run_jobs: RunJobs, clock: MovableClock
-) -> None:
-    await open_trade(runtime, tenant_id, [Buyer(name="a", starts_at=NOVEMBER)])
-    clock.move_to(DECEMBER)
-    async with runtime.scope(tenant_id) as scope:
-        run = await start_bill_run(scope, until=DECEMBER)
-        await bill(scope, BillRunId(run.id))
-    await run_jobs()
-    clock.move_to(DECEMBER + timedelta(days=31))
-    await run_jobs()
-    assert [one.period_end.month for one in await invoices_of(runtime, tenant_id)] == [12, 1]
-
-
-async def test_lines_lead_to_their_events_page_by_page(
-    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: RunJobs
-) -> None:
-    await open_trade(runtime, tenant_id, [Buyer(name="a"), Buyer(name="b")])
-    sent = [call("a", at=OCTOBER + timedelta(hours=index // 2)) for index in range(7)]
-    await send(*sent, *(call("b") for _ in range(3)))
-    await bill_now(runtime, tenant_id, run_jobs)
-    found = await invoices_of(runtime, tenant_id)
-    async with runtime.scope(tenant_id) as scope:
-        lines = await queries.lines_by_invoice(scope, [one.id for one in found])
-        by_count = {line.event_count: line for each in lines.values() for line in each}
-        keys: list[str] = []
-        after = None
-        while page := await queries.source_events(scope, by_count[7].id, after=after, first=3):
-            keys += [event.idempotency_key for event in page]
-            after = (page[-1].occurred_at, page[-1].event_id)
-        assert sorted(keys) == sorted(event["idempotencyKey"] for event in sent)
-        assert len(await queries.source_events(scope, by_count[3].id, first=100)) == 3
-        assert await queries.source_events(scope, by_count[0].id, first=100) == []
-        assert await queries.source_events(scope, new_id(), first=100) == []
-
-
-async def test_steps_show_the_walk_through_the_price(
-    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: RunJobs
-) -> None:
-    await open_trade(runtime, tenant_id, [Buyer(name="a")], lines=LINES, percent_off=10)
-    await send(call("a", input_tokens=150_000, output_tokens=10))
-    await bill_now(runtime, tenant_id, run_jobs)
-    (invoice,) = await invoices_of(runtime, tenant_id)
-    lines = {line.code: line for line in await lines_of(runtime, tenant_id, invoice)}
-    assert lines["input_tokens"].steps == [
-        {"label": "Up to 100,000", "quantity": "100000", "unitPrice": "0.000003", "amount": "0.3"},
-        {
-            "label": "Above 100,000 up to 1,000,000",
-            "quantity": "50000",
-            "unitPrice": "0.0000025",
-            "amount": "0.125",
-        },
-    ]
-    assert (lines["input_tokens"].unrounded, str(lines["input_tokens"].amount)) == (
-        Decimal("0.425"),
-        "0.43",
-    )
-    assert lines["plan-off"].steps == [
-        {"label": "Off", "quantity": "20.43", "unitPrice": "-0.1", "amount": "-2.043"}
-    ]
-
-
-async def test_what_belongs_to_another_tenant_is_not_there(
-    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: RunJobs
-) -> None:
-    await open_trade(runtime, tenant_id, [Buyer(name="a", wallet="5")])
-    await send(call("a"))
-    run = await bill_now(runtime, tenant_id, run_jobs)
-    (invoice,) = await invoices_of(runtime, tenant_id)
-    line = (await lines_of(runtime, tenant_id, invoice))[1]
-    other = TenantId((await create_tenant(runtime, name="Other")).tenant.tenant_id)
-    async with runtime.scope(other) as scope:
-        assert await queries.invoices(scope, first=10) == []
-        assert await queries.invoices_by_id(scope, [invoice.id]) == {}
-        assert await queries.lines_by_invoice(scope, [invoice.id]) == {invoice.id: []}
-        assert await queries.source_events(scope, line.id, first=10) == []
-        assert await queries.parked_accounts(scope, run.id, first=10) == []
-        refusals = []
-        for bill_run_id in (run.id, new_id()):
-            with pytest.raises(NotFound) as refused:
-                await bill(scope, BillRunId(bill_run_id))
-            refusals.append(str(refused.value))
-        assert refusals[0] == refusals[1]
-
-
-async def test_invoices_are_found_by_customer_state_and_period(
-    runtime: Runtime, tenant_id: TenantId, run_jobs: RunJobs, clock: MovableClock
-) -> None:
-    trade = await open_trade(runtime, tenant_id, [Buyer(name="a"), Buyer(name="b")])
-    clock.move_to(DECEMBER)
-    await bill_now(runtime, tenant_id, run_jobs, until=DECEMBER)
-    async with runtime.scope(tenant_id) as scope:
-        everything = await queries.invoices(scope, first=10)
-        assert len(everything) == 4
-        page = await queries.invoices(scope, first=3)
-        rest = await queries.invoices(scope, after=page[-1].id, first=3)
-        assert page + rest == everything
-        mine = await queries.invoices(scope, customer_id=trade.customers["a"], first=10)
-        assert {one.customer_id for one in mine} == {trade.customers["a"]}
-        assert len(mine) == 2
-        october = Period(OCTOBER, NOVEMBER)
-        assert {
-            one.period_start for one in await queries.invoices(scope, period=october, first=10)
-        } == {OCTOBER}
-        assert await queries.invoices(scope, state=InvoiceState.DRAFT, first=10) == []

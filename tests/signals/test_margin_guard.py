@@ -204,14 +204,9 @@ async def test_the_next_period_fires_anew(
 async def test_an_event_without_a_cost_rate_is_counted_and_told(
     runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: Run
 ) -> None:
-    await open_shop(runtime, tenant_id)
-    before_the_rate = datetime(2026, 10, 31, 23, 59, tzinfo=UTC)
-    async with runtime.scope(tenant_id) as scope:  # The rate starts later than the event.
-        await scope.db.execute(
-            sa.text("UPDATE cost_rate SET effective_from = :at WHERE tenant_id = :tenant"),
-            {"at": before_the_rate + timedelta(days=10), "tenant": tenant_id},
-        )
-    await send(call(1, at=before_the_rate + timedelta(days=1)), call(55))
+    rate_starts_at = datetime(2026, 11, 10, tzinfo=UTC)
+    await open_shop(runtime, tenant_id, costs_from=rate_starts_at)
+    await send(call(1, at=rate_starts_at - timedelta(days=1)), call(55))
     await run_jobs()
     (signal,) = await signals_of(runtime, tenant_id)
     assert (signal.numbers["cogs"], signal.numbers["uncostedEvents"]) == ("55", "1")

@@ -16,12 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.pool import NullPool
 from sqlmodel import col
 
+from aforo.billing.models import InvoiceSeries
 from aforo.catalog.models import Product
 from aforo.sdk.ids import TenantId
 from aforo.storage import postgres
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.jobs import Job, JobName
 from aforo.storage.migrate import migrate
+from aforo.storage.postgres import APP_ROLE
 from aforo.storage.scope import Runtime, open_runtime
 from aforo.storage.tables import new_id
 
@@ -40,7 +42,8 @@ def theirs() -> TenantId:
 
 @pytest.fixture
 async def unwalled(runtime: Runtime, engines: EmbeddedEngines) -> AsyncIterator[Runtime]:
-    """A runtime on a database of its own, in which row security is switched off."""
+    """A runtime on a database of its own, in which the application may change and delete products,
+    and row security does not keep it from anyone's."""
     name = f"unwalled_{uuid4().hex[:12]}"
     owner = make_url(engines.owner_database_url)
     login = make_url(engines.database_url)
@@ -56,6 +59,7 @@ async def unwalled(runtime: Runtime, engines: EmbeddedEngines) -> AsyncIterator[
     )
     async with inside.begin() as connection:
         await connection.execute(sa.text("ALTER TABLE product DISABLE ROW LEVEL SECURITY"))
+        await connection.execute(sa.text(f"GRANT UPDATE, DELETE ON product TO {APP_ROLE}"))
     settings = dataclasses.replace(runtime.settings, database_url=url)
     opened = open_runtime(settings, runtime.plugins, runtime.clock)
     yield opened
@@ -109,16 +113,23 @@ async def test_row_security_hides_what_a_session_without_the_criterion_asks_for(
         await enter(db, ours)
         assert await db.scalar(everything) == 0
         assert await db.get(Product, (theirs, product_id)) is None
-        changed = await db.execute(
-            sa.text("UPDATE product SET name = 'mine' WHERE tenant_id = :theirs RETURNING id"),
-            {"theirs": theirs},
-        )
-        deleted = await db.execute(sa.text("DELETE FROM product RETURNING id"))
-        assert [*changed, *deleted] == []
+
+
+async def test_row_security_keeps_changes_from_another_tenants_rows(
+    runtime: Runtime,
+    plain_sessions: async_sessionmaker[AsyncSession],
+    ours: TenantId,
+    theirs: TenantId,
+) -> None:
     async with runtime.scope(theirs) as scope:
-        row = await scope.db.get(Product, (theirs, product_id))
-        assert row is not None
-        assert row.name == SECRET
+        scope.db.add(InvoiceSeries(prefix="INV"))
+    for tenant_id, reached in ((ours, 0), (theirs, 1)):
+        async with plain_sessions.begin() as db:
+            await enter(db, tenant_id)
+            changed = await db.execute(
+                sa.text("UPDATE invoice_series SET next_number = 9 RETURNING id")
+            )
+            assert len(changed.all()) == reached
 
 
 async def test_row_security_refuses_a_row_that_is_written_for_another_tenant(
@@ -141,11 +152,13 @@ async def test_row_security_refuses_to_move_a_row_to_another_tenant(
     ours: TenantId,
     theirs: TenantId,
 ) -> None:
-    await add_product(runtime, ours)
+    move = sa.text("UPDATE invoice_series SET tenant_id = :theirs")
+    async with runtime.scope(ours) as scope:
+        scope.db.add(InvoiceSeries(prefix="INV"))
     async with plain_sessions.begin() as db:
         await enter(db, ours)
         with pytest.raises(sa.exc.ProgrammingError, match="violates row-level security"):
-            await db.execute(sa.text("UPDATE product SET tenant_id = :theirs"), {"theirs": theirs})
+            await db.execute(move, {"theirs": theirs})
         await db.rollback()
 
 
@@ -230,7 +243,7 @@ async def test_without_a_scope_every_statement_fails(
     await add_product(runtime, theirs)
     for statement in (
         "SELECT * FROM product",
-        "UPDATE product SET name = ''",
+        "UPDATE invoice_series SET next_number = 9",
         "INSERT INTO product (id, code, name) VALUES (gen_random_uuid(), 'planted', '')",
     ):
         async with plain_sessions() as db:
@@ -241,9 +254,7 @@ async def test_without_a_scope_every_statement_fails(
 async def test_a_pooled_connection_keeps_nothing_of_the_scope_before(
     runtime: Runtime, theirs: TenantId
 ) -> None:
-    engine = postgres.connect(
-        runtime.settings.database_url, role=postgres.APP_ROLE, connections_max=1
-    )
+    engine = postgres.connect(runtime.settings.database_url, role=APP_ROLE, connections_max=1)
     one = dataclasses.replace(runtime, app=engine, app_sessions=postgres.sessions(engine))
     backends = set()
     async with one.scope(theirs) as scope:
