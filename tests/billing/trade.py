@@ -8,9 +8,9 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from aforo.billing import queries
 from aforo.billing.commands import create_wallet, grant_credit, set_tax_engine, start_bill_run
-from aforo.billing.models import BillRun, Invoice
-from aforo.billing.queries import bill_runs_by_id, invoices
+from aforo.billing.models import BillRun, Invoice, InvoiceLine
 from aforo.catalog.commands import (
     NewLine,
     create_cost_rate,
@@ -26,6 +26,8 @@ from aforo.storage.scope import Runtime, Scope
 from aforo.subscriptions.commands import create_customer, create_subscription
 from aforo.subscriptions.models import BillingMode
 from tests.billing.offering import LINES
+
+__all__ = ["LINES"]
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
@@ -181,13 +183,16 @@ async def bill_now(
         run = await start_bill_run(scope, until=until)
     await run_jobs()
     async with runtime.scope(tenant_id) as scope:
-        return (await bill_runs_by_id(scope, [run.id]))[run.id]
+        return (await queries.bill_runs_by_id(scope, [run.id]))[run.id]
 
 
 async def invoices_of(runtime: Runtime, tenant_id: TenantId) -> list[Invoice]:
     """All invoices, the oldest first."""
     async with runtime.scope(tenant_id) as scope:
-        return (await invoices(scope, first=100))[::-1]
+        return (await queries.invoices(scope, first=100))[::-1]
 
 
-__all__ = ["LINES"]
+async def lines_of(runtime: Runtime, tenant_id: TenantId, invoice: Invoice) -> list[InvoiceLine]:
+    """The lines of an invoice in order."""
+    async with runtime.scope(tenant_id) as scope:
+        return (await queries.lines_by_invoice(scope, [invoice.id]))[invoice.id]
