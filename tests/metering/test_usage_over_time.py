@@ -1,0 +1,189 @@
+"""Usage over time, bucketed by the clock on the customer's wall, also where it jumps."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from aforo.catalog.models import Aggregation, Meter
+from aforo.metering import queries
+from aforo.metering.projection import COLUMNS, columns_of
+from aforo.metering.queries import Bucket, UsagePoint
+from aforo.metering.stored import StoredEvent
+from aforo.sdk.ids import CustomerId, TenantId
+from aforo.sdk.period import Period
+from aforo.storage.scope import Runtime
+from aforo.storage.tables import new_id
+
+ACME, GLOBEX = UUID(int=1), UUID(int=2)
+METER = Meter(
+    code="tokens",
+    name="tokens",
+    event_type="call",
+    aggregation=Aggregation.SUM,
+    property="tokens",
+    allows_negative=True,
+)
+STEP = timedelta(minutes=13, seconds=7)
+
+
+@pytest.mark.parametrize(
+    ("time_zone", "middle"),
+    [
+        ("America/New_York", datetime(2026, 3, 8, 7, tzinfo=UTC)),  # 2 h becomes 3 h.
+        ("America/New_York", datetime(2026, 11, 1, 6, tzinfo=UTC)),  # 2 h becomes 1 h.
+        ("Asia/Kolkata", datetime(2026, 11, 1, tzinfo=UTC)),  # Half an hour off, and never jumps.
+        ("America/Santiago", datetime(2026, 9, 6, 4, tzinfo=UTC)),  # There is no midnight.
+        ("America/Santiago", datetime(2026, 4, 5, 3, tzinfo=UTC)),  # Midnight comes twice.
+        ("UTC", datetime(2026, 12, 1, tzinfo=UTC)),
+    ],
+)
+async def test_buckets_start_with_the_local_clock_and_sum_to_the_usage_of_the_period(
+    runtime: Runtime, tenant_id: TenantId, time_zone: str, middle: datetime
+) -> None:
+    zone = ZoneInfo(time_zone)
+    period = Period(middle - timedelta(days=2), middle + timedelta(days=2))
+    moments = [period.start + STEP * number for number in range(440)]
+    await write(runtime, tenant_id, moments)
+    inside = [(at, tokens(at)) for at in moments if period.contains(at)]
+    async with runtime.scope(tenant_id) as scope:
+        usage = await queries.usage_by_customer(scope, METER, period, watermark=1)
+        for bucket in Bucket:
+            points = await queries.usage_over_time(
+                scope, METER, period, watermark=1, bucket=bucket, time_zone=time_zone
+            )
+            assert instants(points) == instants(expected(inside, bucket, zone))
+            assert all(point.start.tzinfo == zone for point in points)
+            assert sum(point.quantity for point in points) == usage[CustomerId(ACME)].quantity
+            assert sum(point.events for point in points) == len(inside)
+
+
+async def test_a_day_of_a_clock_change_has_23_or_25_hours(
+    runtime: Runtime, tenant_id: TenantId
+) -> None:
+    hours = [
+        datetime(2026, 3, 8, 5, tzinfo=UTC) + timedelta(hours=number) for number in range(24)
+    ] + [datetime(2026, 11, 1, 4, tzinfo=UTC) + timedelta(hours=number) for number in range(25)]
+    await write(runtime, tenant_id, hours)
+    async with runtime.scope(tenant_id) as scope:
+        days = await queries.usage_over_time(
+            scope,
+            METER,
+            Period(hours[0], hours[-1] + timedelta(hours=1)),
+            watermark=1,
+            bucket=Bucket.DAY,
+            time_zone="America/New_York",
+        )
+    assert [(day.start.isoformat(), day.events) for day in days] == [
+        ("2026-03-08T00:00:00-05:00", 23),
+        ("2026-03-09T00:00:00-04:00", 1),
+        ("2026-11-01T00:00:00-04:00", 25),
+    ]
+
+
+async def test_a_series_may_be_of_one_customer_and_leaves_empty_buckets_out(
+    runtime: Runtime, tenant_id: TenantId
+) -> None:
+    noon = datetime(2026, 11, 18, 12, tzinfo=UTC)
+    await write(runtime, tenant_id, [noon, noon + timedelta(hours=5)])
+    await write(runtime, tenant_id, [noon, noon], customer=GLOBEX, segment=2)
+    async with runtime.scope(tenant_id) as scope:
+
+        async def starts(customer_id: UUID | None) -> list[tuple[int, int]]:
+            points = await queries.usage_over_time(
+                scope,
+                METER,
+                Period(noon, noon + timedelta(days=1)),
+                watermark=2,
+                bucket=Bucket.HOUR,
+                time_zone="UTC",
+                customer_id=customer_id,
+            )
+            return [(point.start.hour, point.events) for point in points]
+
+        assert await starts(ACME) == [(12, 1), (17, 1)]
+        assert await starts(GLOBEX) == [(12, 2)]
+        assert await starts(None) == [(12, 3), (17, 1)]
+        assert await starts(uuid4()) == []
+
+
+def expected(
+    inside: Sequence[tuple[datetime, Decimal]], bucket: Bucket, zone: ZoneInfo
+) -> list[UsagePoint]:
+    """The same series, by Python's own knowledge of time zones."""
+    groups: dict[tuple[str, timedelta | None], list[tuple[datetime, Decimal]]] = defaultdict(list)
+    for at, quantity in inside:
+        groups[shown(at, bucket, zone)].append((at, quantity))
+    points = [
+        UsagePoint(
+            start_of(group[0][0], bucket, zone).astimezone(zone),
+            sum((quantity for _, quantity in group), Decimal(0)),
+            len(group),
+        )
+        for group in groups.values()
+    ]
+    return sorted(points, key=lambda point: point.start.astimezone(UTC))
+
+
+def instants(points: Sequence[UsagePoint]) -> list[tuple[datetime, Decimal, int]]:
+    """Comparable points: two local times of one zone are equal whatever their offset."""
+    return [(point.start.astimezone(UTC), point.quantity, point.events) for point in points]
+
+
+def shown(at: datetime, bucket: Bucket, zone: ZoneInfo) -> tuple[str, timedelta | None]:
+    """What the wall shows; an hour that comes twice is told by its offset."""
+    local = at.astimezone(zone)
+    if bucket is Bucket.HOUR:
+        return local.strftime("%F %H"), local.utcoffset()
+    return local.strftime("%F" if bucket is Bucket.DAY else "%Y-%m"), None
+
+
+def start_of(at: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
+    """The first instant at which the wall shows the same; clocks jump at quarters of an hour."""
+    quarter = timedelta(minutes=15)
+    start = at - (at - datetime(2026, 1, 1, tzinfo=UTC)) % quarter
+    while shown(start - quarter, bucket, zone) == shown(at, bucket, zone):
+        start -= quarter
+    return start
+
+
+def tokens(at: datetime) -> Decimal:
+    """A quantity that differs from event to event, below zero now and then."""
+    return Decimal(at.minute - 5) + Decimal("0.001") * at.second
+
+
+async def write(
+    runtime: Runtime,
+    tenant_id: TenantId,
+    moments: Sequence[datetime],
+    *,
+    customer: UUID = ACME,
+    segment: int = 1,
+) -> None:
+    """Put one event at each moment into the log, as the sealer does."""
+    events = [
+        StoredEvent(
+            event_id=new_id(),
+            idempotency_key="k",
+            type="call",
+            customer_id=customer,
+            team_id=None,
+            agent_id=None,
+            customer_key_id=None,
+            subscription_id=UUID(int=9),
+            product_id=UUID(int=8),
+            occurred_at=at,
+            received_at=at,
+            properties=f'{{"tokens":{tokens(at)}}}',
+            cost=None,
+            cost_currency="",
+            cost_rates=(),
+        )
+        for at in moments
+    ]
+    keys = [segment.to_bytes(4) + place.to_bytes(28) for place in range(len(events))]
+    await runtime.events.insert("events", COLUMNS, columns_of(tenant_id, segment, events, keys))
