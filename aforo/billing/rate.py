@@ -9,6 +9,7 @@ from typing import Any
 from aforo.plugins import Registry
 from aforo.sdk import (
     FixedAmount,
+    Invalid,
     PluginError,
     PricedLine,
     PricingModel,
@@ -92,9 +93,10 @@ def pricing_model(plugins: Registry, key: str, settings: Mapping[str, Any]) -> P
     try:
         return configure(kind, settings)
     except Exception as error:  # They fitted when they were saved; the plugin has changed since.
+        told = error.field if isinstance(error, Invalid) else type(error).__name__
         raise PluginError(
             f"the pricing model {key!r} ({kind.__module__}.{kind.__qualname__}) refuses the "
-            f"settings that were saved for it: {type(error).__name__}: {error}"
+            f"settings that were saved for it: {told}: {error}"
         ) from error
 
 

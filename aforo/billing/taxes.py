@@ -81,9 +81,10 @@ async def engine_in_force(scope: Scope) -> TaxEngine | None:
     try:
         return configure(kind, row.settings)
     except Exception as error:  # They fitted when they were saved; the plugin has changed since.
+        told = error.field if isinstance(error, Invalid) else type(error).__name__
         raise PluginError(
             f"the tax engine {row.engine!r} refuses the settings that were saved for it: "
-            f"{type(error).__name__}: {error}"
+            f"{told}: {error}"
         ) from error
 
 

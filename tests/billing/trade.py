@@ -25,6 +25,7 @@ from aforo.sdk import TenantId
 from aforo.storage.scope import Runtime, Scope
 from aforo.subscriptions.commands import create_customer, create_subscription
 from aforo.subscriptions.models import BillingMode
+from aforo.subscriptions.queries import customer_by_external_id
 from tests.billing.offering import LINES
 
 __all__ = ["LINES"]
@@ -77,7 +78,8 @@ async def open_trade(
     """Sell a plan whose lines, but for those of the model FLAT, are over the event type `code`.
 
     The meter `requests` or `calls` counts events; any other sums the property of its name, and
-    costs us 0.0000011 (input) or 0.0000044 (output) a unit as in the trace.
+    costs us 0.0000011 (input) or 0.0000044 (output) a unit as in the trace. Buyers that are
+    customers already buy another subscription.
     """
     async with runtime.scope(tenant_id) as scope:
         new_lines = [await _line(scope, code, *line) for line in lines]
@@ -134,7 +136,9 @@ COSTS = {"input_tokens": "0.0000011", "output_tokens": "0.0000044"}
 async def _sell(
     scope: Scope, trade: Trade, buyer: Buyer, offering_id: UUID, discount_ids: Sequence[UUID]
 ) -> None:
-    customer = await create_customer(scope, external_id=buyer.name, name=buyer.name, currency="USD")
+    customer = await customer_by_external_id(scope, buyer.name) or await create_customer(
+        scope, external_id=buyer.name, name=buyer.name, currency="USD"
+    )
     trade.customers[buyer.name] = customer.id
     subscription = await create_subscription(
         scope,
