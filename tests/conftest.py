@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from aforo.api.app import create_app
 
 from aforo import worker
+from aforo.api.app import create_app
 from aforo.plugins import load_registry
 from aforo.sdk.ids import TenantId
 from aforo.settings import Settings
