@@ -56,7 +56,7 @@ class Event:
             type=message["type"],
             occurred_at=datetime.fromisoformat(message["occurredAt"]),
             received_at=datetime.fromisoformat(message["receivedAt"]),
-            properties=JSON(message["properties"]),
+            properties=JSON(decode_json(message["properties"])),
             cost=None if cost is None else Decimal(cost),
             cost_currency=message["costCurrency"],
         )

@@ -1,7 +1,7 @@
 """GraphQL of the metering: usage over time, the event log, and what is quarantined."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Self
 from uuid import UUID
@@ -13,12 +13,12 @@ from aforo.api.context import Info
 from aforo.api.events import Event
 from aforo.api.fields import field, publish_enum, subscription
 from aforo.api.periods import PeriodInput
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, local_id, optional_id
+from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, optional_id
 from aforo.api.scalars import JSON, BigInt
-from aforo.catalog.queries import meters_by_id
+from aforo.catalog.queries import latest_meter, meters_by_id
 from aforo.metering import models, queries
 from aforo.metering.queries import Bucket, EventRow
-from aforo.sdk import Invalid
+from aforo.sdk import Invalid, Period
 from aforo.subscriptions.validate import check_time_zone
 
 BUCKETS_MAX = 10_000
@@ -58,7 +58,6 @@ class QuarantinedEvent(Node):
         )
 
 
-MeterId = Annotated[strawberry.ID, strawberry.argument(description="The meter.")]
 CustomerId = Annotated[
     strawberry.ID | None, strawberry.argument(description="Only this customer's.")
 ]
@@ -67,31 +66,43 @@ EventType = Annotated[str | None, strawberry.argument(description="Only events o
 
 @strawberry.type
 class MeteringQuery:
-    @field("Usage of a meter over time; steps without an event are left out.")
+    @field("Usage of a meter over time; null if there is no such meter. Empty steps are left out.")
     async def usage(
         self,
         info: Info,
         *,
-        meter_id: MeterId,
-        period: Annotated[PeriodInput, strawberry.argument(description="Over which time.")],
-        bucket: Annotated[Bucket, strawberry.argument(description="In steps of.")] = Bucket.DAY,
+        meter_id: Annotated[
+            strawberry.ID | None, strawberry.argument(description="The meter, by its id,")
+        ] = None,
+        meter_code: Annotated[
+            str | None,
+            strawberry.argument(description="or by its code: then the latest version."),
+        ] = None,
         customer_id: CustomerId = None,
+        period: Annotated[
+            PeriodInput | None,
+            strawberry.argument(description="Over which time; the last 30 days if not given."),
+        ] = None,
+        bucket: Annotated[Bucket, strawberry.argument(description="In steps of.")] = Bucket.DAY,
         time_zone: Annotated[
             str, strawberry.argument(description="IANA zone whose midnights bound the steps.")
         ] = "UTC",
-    ) -> list[UsagePoint]:
+    ) -> list[UsagePoint] | None:
+        if (meter_id is None) == (meter_code is None):
+            raise Invalid("give either meterId or meterCode", code="BAD_ARGUMENTS", field="meterId")
         check_time_zone(time_zone)
-        wanted = period.to_period()
-        if wanted.seconds > BUCKETS_MAX * _SECONDS[bucket]:
-            raise Invalid(
-                f"the period has more than {BUCKETS_MAX} steps: choose wider ones", field="period"
-            )
         customer = optional_id("Customer", customer_id, field="customerId")
-        id_ = local_id("Meter", meter_id, field="meterId")
+        id_ = optional_id("Meter", meter_id, field="meterId")
         async with info.context.scope() as scope:
-            meter = (await meters_by_id(scope, [id_])).get(id_)
+            wanted = period.to_period() if period else Period(scope.now - _MONTH, scope.now)
+            _check_steps(wanted, bucket)
+            meter = (
+                (await meters_by_id(scope, [id_])).get(id_)
+                if id_
+                else await latest_meter(scope, meter_code or "")
+            )
             if meter is None:
-                return []
+                return None
             points = await queries.usage_over_time(
                 scope,
                 meter,
@@ -160,7 +171,15 @@ class MeteringSubscription:
                 yield Event.from_message(message)
 
 
+_MONTH = timedelta(days=30)
 _SECONDS = {Bucket.HOUR: 3_600, Bucket.DAY: 86_400, Bucket.MONTH: 28 * 86_400}
+
+
+def _check_steps(period: Period, bucket: Bucket) -> None:
+    if period.seconds > BUCKETS_MAX * _SECONDS[bucket]:
+        raise Invalid(
+            f"the period has more than {BUCKETS_MAX} steps: choose wider ones", field="period"
+        )
 
 
 def _cursor(event: EventRow) -> str:

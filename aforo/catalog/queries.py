@@ -51,6 +51,14 @@ async def meters(scope: Scope, *, after: UUID | None = None, first: int) -> list
     return await page_of_rows(scope, Meter, after=after, first=first)
 
 
+async def latest_meter(scope: Scope, code: str) -> Meter | None:
+    """The latest version of the meter with this code."""
+    meter: Meter | None = await scope.db.scalar(
+        sa.select(Meter).where(col(Meter.code) == code).order_by(col(Meter.version).desc()).limit(1)
+    )
+    return meter
+
+
 async def cost_rates_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, CostRate]:
     return await rows_by_id(scope, CostRate, ids)
 

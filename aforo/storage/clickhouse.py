@@ -106,6 +106,7 @@ def connect(url: str) -> Client:
         autogenerate_session_id=False,
         connect_timeout=5,
         send_receive_timeout=QUERY_TIMEOUT_SECONDS,
+        tz_mode="aware",  # Else a column in UTC gives datetimes without a zone.
         settings={
             "session_timezone": "UTC",
             # An insert is answered once it is on the disk, not once it is in a buffer, and

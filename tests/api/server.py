@@ -31,6 +31,8 @@ async def serving(app: Starlette) -> AsyncIterator[int]:
     listening = config.bind_socket()
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
+        while not server.started:
+            await asyncio.sleep(0.005)
         yield listening.getsockname()[1]
     finally:
         server.should_exit = True
