@@ -19,7 +19,9 @@ from aforo.catalog.commands import (
 )
 from aforo.catalog.models import Aggregation, DiscountKind
 from aforo.sdk.ids import TenantId
-from aforo.storage.scope import Runtime
+from aforo.signals import queries as signals
+from aforo.signals.models import Signal
+from aforo.storage.scope import Runtime, Scope
 from aforo.subscriptions.commands import create_customer, create_subscription
 
 STARTS_AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -88,16 +90,7 @@ async def open_shop(
         offering = await create_offering(
             scope, code=name, name=name, product_id=product.id, rate_plan_id=plan.id
         )
-        discounts = []
-        if percent_off:
-            discount = await create_discount(
-                scope,
-                code=f"{name}-off",
-                name="Off",
-                kind=DiscountKind.PERCENTAGE,
-                rate=Decimal(percent_off) / 100,
-            )
-            discounts.append(discount.id)
+        discounts = [await _discount(scope, name, percent_off)] if percent_off else []
         shop = Shop({}, {})
         for external_id in customers:
             customer = await create_customer(
@@ -113,6 +106,23 @@ async def open_shop(
             shop.customers[external_id] = customer.id
             shop.subscriptions[external_id] = subscription.id
     return shop
+
+
+async def _discount(scope: Scope, name: str, percent_off: int) -> UUID:
+    discount = await create_discount(
+        scope,
+        code=f"{name}-off",
+        name="Off",
+        kind=DiscountKind.PERCENTAGE,
+        rate=Decimal(percent_off) / 100,
+    )
+    return discount.id
+
+
+async def signals_of(runtime: Runtime, tenant_id: TenantId) -> list[Signal]:
+    """All signals, the oldest first."""
+    async with runtime.scope(tenant_id) as scope:
+        return (await signals.signals(scope, first=100))[::-1]
 
 
 def call(

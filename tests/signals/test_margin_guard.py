@@ -5,13 +5,10 @@ The fee of 100 has accrued to 65 by noon of the twentieth: COGS above 52 are bel
 """
 
 import asyncio
-import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
-from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -20,35 +17,23 @@ from sqlmodel import col
 from aforo import worker
 from aforo.metering import queries as metering
 from aforo.sdk import (
-    Detection,
-    Detector,
-    Invalid,
     Level,
-    MarginEvidence,
-    NotFound,
-    PluginError,
     divide,
 )
 from aforo.sdk.ids import TenantId
 from aforo.signals import queries
 from aforo.signals.commands import detect, set_detector_settings
-from aforo.signals.models import DetectorSettings, Signal
+from aforo.signals.models import Signal
 from aforo.storage.clock import MovableClock
 from aforo.storage.jobs import Job, JobName, JobState
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import create_tenant
-from tests.shop import Shop, call, open_shop
+from tests.shop import Shop, call, open_shop, signals_of
 
 pytestmark = pytest.mark.anyio
 
 Send = Callable[..., Awaitable[dict[str, Any]]]
 Run = Callable[[], Awaitable[None]]
-
-
-async def signals_of(runtime: Runtime, tenant_id: TenantId) -> list[Signal]:
-    """All signals, the oldest first."""
-    async with runtime.scope(tenant_id) as scope:
-        return (await queries.signals(scope, first=100))[::-1]
 
 
 async def detect_now(runtime: Runtime, tenant_id: TenantId, shop: Shop) -> list[Signal]:
@@ -271,162 +256,6 @@ async def test_a_customers_own_limit_wins_over_the_tenants_and_the_default(
     assert fired[shop.customers["acme"]].limit == Decimal("0.5")
     assert fired[shop.customers["brill"]].limit == Decimal("0.8")
     assert fired[shop.customers["brill"]].settings["lossFloor"] == "7"
-
-
-async def test_the_latest_settings_are_in_force_and_empty_ones_give_them_up(
-    runtime: Runtime, tenant_id: TenantId
-) -> None:
-    for settings in ({"l3": "0.50"}, {"l3": "0.60", "l1": "0.05"}, {}):
-        async with runtime.scope(tenant_id) as scope:
-            await set_detector_settings(scope, detector="margin_guard", settings=settings)
-            chosen = await queries.settings_in_force(scope, "margin_guard")
-            assert chosen == {None: settings}
-
-
-@pytest.mark.parametrize(
-    ("settings", "field"),
-    [
-        ({"l3": "0.05"}, "settings.l2"),
-        ({"l3": "NaN"}, "settings.l3"),
-        ({"l3": 0.5}, "settings.l3"),
-        ({"lossFloor": "0"}, "settings.lossFloor"),
-        ({"unheardOf": 1}, "settings.unheardOf"),
-    ],
-)
-async def test_settings_that_do_not_fit_are_refused_and_nothing_is_written(
-    runtime: Runtime, tenant_id: TenantId, settings: dict[str, Any], field: str
-) -> None:
-    with pytest.raises(Invalid) as told:
-        async with runtime.scope(tenant_id) as scope:
-            await set_detector_settings(scope, detector="margin_guard", settings=settings)
-    assert told.value.field == field
-    async with runtime.scope(tenant_id) as scope:
-        assert (await scope.db.scalar(sa.select(DetectorSettings))) is None
-
-
-async def test_the_tenants_settings_must_go_together_with_each_customers(
-    runtime: Runtime, tenant_id: TenantId
-) -> None:
-    shop = await open_shop(runtime, tenant_id)
-    acme = shop.customers["acme"]
-    async with runtime.scope(tenant_id) as scope:
-        await set_detector_settings(
-            scope, detector="margin_guard", customer_id=acme, settings={"l3": "0.15"}
-        )
-    with pytest.raises(Invalid, match=str(acme)):
-        async with runtime.scope(tenant_id) as scope:
-            await set_detector_settings(
-                scope, detector="margin_guard", settings={"l3": "0.30", "l2": "0.18"}
-            )
-
-
-@pytest.mark.parametrize(
-    ("detector", "customer", "field"),
-    [("nobody", None, "detector"), ("margin_guard", UUID(int=1), "customerId")],
-)
-async def test_settings_for_what_is_not_there_are_refused(
-    runtime: Runtime, tenant_id: TenantId, detector: str, customer: UUID | None, field: str
-) -> None:
-    with pytest.raises(NotFound) as told:
-        async with runtime.scope(tenant_id) as scope:
-            await set_detector_settings(scope, detector=detector, customer_id=customer, settings={})
-    assert told.value.field == field
-
-
-class Broken(Detector[MarginEvidence]):
-    """Fails whatever it is asked."""
-
-    key = "acme.broken"
-    summary = "Fails"
-    evidence = MarginEvidence
-
-    def detect(self, evidence: MarginEvidence) -> Detection | None:  # noqa: ARG002
-        raise RuntimeError("out of order")
-
-
-class Demanding(Detector[MarginEvidence]):
-    """Has a setting without a default."""
-
-    key = "acme.demanding"
-    summary = "Needs a limit"
-    evidence = MarginEvidence
-
-    ceiling: Decimal
-
-    def detect(self, evidence: MarginEvidence) -> Detection | None:
-        if evidence.cogs <= self.ceiling:
-            return None
-        return Detection(
-            level=Level.ALERT,
-            threshold="ceiling",
-            value=evidence.cogs,
-            limit=self.ceiling,
-            explanation="COGS are above the ceiling.",
-        )
-
-
-class Stranger(Detector[Any]):
-    """Wants evidence that nobody builds."""
-
-    key = "acme.stranger"
-    summary = "Wants the weather"
-    evidence = dict
-
-    def detect(self, evidence: Any) -> Detection | None:  # noqa: ARG002
-        return None
-
-
-def with_detectors(runtime: Runtime, *kinds: type[Detector[Any]]) -> Runtime:
-    """The runtime with more detectors, as if their plugins were installed."""
-    known: Mapping[str, type[Detector[Any]]] = {
-        **runtime.plugins.detectors,
-        **{kind.key: kind for kind in kinds},
-    }
-    plugins = dataclasses.replace(runtime.plugins, detectors=MappingProxyType(dict(known)))
-    return dataclasses.replace(runtime, plugins=plugins)
-
-
-async def test_a_broken_detector_fails_its_own_job_by_name_and_no_other_signal(
-    runtime: Runtime, tenant_id: TenantId, send: Send
-) -> None:
-    await open_shop(runtime, tenant_id)
-    await send(call(55))
-    await worker.drain(with_detectors(runtime, Broken), tenant_id)
-    assert [one.detector for one in await signals_of(runtime, tenant_id)] == ["margin_guard"]
-    async with runtime.scope(tenant_id) as scope:
-        jobs = await scope.db.scalars(sa.select(Job).where(col(Job.name) == JobName.DETECT_SIGNALS))
-        by_detector = {job.arguments.get("detector"): job for job in jobs}
-    assert by_detector[None].state == JobState.DONE
-    assert by_detector["acme.broken"].state != JobState.DONE
-    assert "'acme.broken' failed on its evidence: RuntimeError: out of order" in str(
-        by_detector["acme.broken"].failure
-    )
-
-
-async def test_a_detector_for_which_nobody_builds_evidence_is_named(
-    runtime: Runtime, tenant_id: TenantId
-) -> None:
-    with pytest.raises(PluginError, match=r"'acme\.stranger'.*dict"):
-        async with with_detectors(runtime, Stranger).scope(tenant_id) as scope:
-            await detect(scope, [], 0, detector="acme.stranger")
-
-
-async def test_a_detector_with_a_needed_setting_watches_where_it_is_set(
-    runtime: Runtime, tenant_id: TenantId, send: Send
-) -> None:
-    shop = await open_shop(runtime, tenant_id, customers=("acme", "brill"))
-    wider = with_detectors(runtime, Demanding)
-    async with wider.scope(tenant_id) as scope:
-        await set_detector_settings(
-            scope,
-            detector="acme.demanding",
-            customer_id=shop.customers["brill"],
-            settings={"ceiling": "20"},
-        )
-    await send(*(call(30, customer=name) for name in shop.customers))
-    await worker.drain(wider, tenant_id)
-    (signal,) = await signals_of(runtime, tenant_id)
-    assert (signal.customer_id, signal.value) == (shop.customers["brill"], Decimal(30))
 
 
 async def test_another_tenant_sees_no_signal_and_no_settings(
