@@ -50,6 +50,33 @@ def main() -> None:
 
 
 @app.command()
+def demo(
+    *,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Start over, without the data of before.")
+    ] = False,
+    port: Annotated[int, typer.Option(envvar="AFORO_PORT", min=0, max=65535)] = 8080,
+    folder: Folder = DEFAULT_FOLDER,
+    attach: Annotated[
+        bool,
+        typer.Option("--attach", help="Fill in and feed the servers that AFORO_*_URL name."),
+    ] = False,
+    url: Annotated[
+        str, typer.Option(help="With --attach: the origin of their API.")
+    ] = "http://127.0.0.1:8080",
+) -> None:
+    """Start everything in one process, with a month of believable usage, on embedded engines."""
+    from aforo.demo.run import run_attached, run_demo
+
+    if attach and reset:
+        raise SettingsError("--reset is for embedded engines: nothing is deleted on servers")
+    if attach:
+        run_attached(folder, from_environment(), url=url)
+    else:
+        run_demo(folder, port=port, reset=reset)
+
+
+@app.command()
 def serve(
     *,
     host: Annotated[str | None, typer.Option(help="AFORO_HOST, or 127.0.0.1.")] = None,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -21,9 +21,15 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
 
     Further signals change nothing: what cleans up is bounded by itself.
     """
-    new_loop = uvicorn.Config(app="", loop="uvloop").get_loop_factory()
+    new_loop = uvicorn.Config(app="", loop="uvloop", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_until_signalled(main))
+
+
+def stop_signals() -> Collection[signal.Signals]:
+    """What ends this process: not a hang-up that whoever started it chose to ignore."""
+    is_kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return STOP_SIGNALS[:-1] if is_kept else STOP_SIGNALS
 
 
 def log_to_stderr() -> None:
@@ -54,7 +60,8 @@ async def _until_signalled(main: Callable[[], Coroutine[None, None, None]]) -> N
             signalled = True
             work.cancel()
 
-    for each in STOP_SIGNALS:
+    handled = stop_signals()
+    for each in handled:
         loop.add_signal_handler(each, stop)
     try:
         await work
@@ -62,7 +69,7 @@ async def _until_signalled(main: Callable[[], Coroutine[None, None, None]]) -> N
         if not signalled:
             raise
     finally:
-        for each in STOP_SIGNALS:
+        for each in handled:
             loop.remove_signal_handler(each)
 
 

@@ -110,6 +110,10 @@ class DemoFolder:
         """The engines are gone."""
         (self.root / ENVIRONMENT_FILE).unlink(missing_ok=True)
 
+    def check_idle(self) -> None:
+        """Raise `EngineError` while another demo runs on the folder."""
+        places.lock(self.root).close()
+
     def clear(self) -> None:
         """Delete all that is ours, and nothing else.
 
