@@ -135,6 +135,13 @@ def test_only_the_shell_is_async() -> None:
     assert waiting == set()
 
 
+def test_events_are_read_through_the_views_that_demand_a_tenant() -> None:
+    past_the_views = re.compile(r"\b(?:FROM|JOIN) +(?:events|bill_run_event_index)\b")
+    texts = {path: (ROOT / path).read_text() for path in CORE}
+    assert any("FROM events_of(" in text or "{EVENTS}" in text for text in texts.values())
+    assert [path for path, text in texts.items() if past_the_views.search(text)] == []
+
+
 def test_every_package_has_its_layer_and_every_stage_is_pure_by_contract() -> None:
     there = {path.parts[1].removesuffix(".py") for path in CORE if path.parts[1] != "__init__.py"}
     assert there == {name for line in LAYERS for name in line}
