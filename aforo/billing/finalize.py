@@ -32,6 +32,7 @@ from aforo.storage.tables import new_id
 from aforo.subscriptions.models import BillingMode, Subscription
 
 SERIES = "INV"
+WRITTEN_AT_ONCE = 200
 MOVED = (
     "the subscription was changed while the run was computing; nothing was billed, "
     "start another run"
@@ -148,10 +149,15 @@ async def _write_drafts(scope: Scope, run: BillRun, rated: Sequence[Rated]) -> l
         rows.append(row)
     scope.db.add_all(rows)
     await scope.db.flush()
-    for one, row in zip(rated, rows, strict=True):
-        scope.db.add_all(_lines(one, row))
-        scope.db.add_all(_taxes(one, row))
-    await scope.db.flush()
+    pairs = list(zip(rated, rows, strict=True))
+    # In batches, so that other work of this process gets its turn between them.
+    for start in range(0, len(pairs), WRITTEN_AT_ONCE):
+        batch = pairs[start : start + WRITTEN_AT_ONCE]
+        lines = [line for one, row in batch for line in _lines(one, row)]
+        taxes = [tax for one, row in batch for tax in _taxes(one, row)]
+        for table, values in ((InvoiceLine, lines), (InvoiceTax, taxes)):
+            if values:
+                await scope.db.execute(sa.insert(table), values)
     return rows
 
 
@@ -200,43 +206,44 @@ def _columns(run: BillRun, one: Rated) -> dict[str, Any]:
     }
 
 
-def _lines(one: Rated, row: Invoice) -> list[InvoiceLine]:
+def _lines(one: Rated, row: Invoice) -> list[dict[str, Any]]:
     return [
-        InvoiceLine(
-            id=line_id,
-            invoice_id=row.id,
-            position=position,
-            kind=line.kind,
-            code=line.code,
-            name=line.name,
-            rate_plan_line_id=line.rate_plan_line_id,
-            meter_id=line.meter_id,
-            discount_id=line.discount_id,
-            quantity=line.quantity,
-            unrounded=line.unrounded,
-            amount=_money(line.amount, row.currency),
-            discounted=_money(line.discounted, row.currency),
-            tax=_money(line.tax, row.currency),
-            tax_category=line.tax_category,
-            steps=[_step(step) for step in line.steps],
-            event_count=line.event_count,
-            event_xor=str(line.event_xor),
-        )
+        {
+            "id": line_id,
+            "invoice_id": row.id,
+            "position": position,
+            "kind": line.kind,
+            "code": line.code,
+            "name": line.name,
+            "rate_plan_line_id": line.rate_plan_line_id,
+            "meter_id": line.meter_id,
+            "discount_id": line.discount_id,
+            "quantity": line.quantity,
+            "unrounded": line.unrounded,
+            "amount": _money(line.amount, row.currency),
+            "discounted": _money(line.discounted, row.currency),
+            "tax": _money(line.tax, row.currency),
+            "tax_category": line.tax_category,
+            "steps": [_step(step) for step in line.steps],
+            "event_count": line.event_count,
+            "event_xor": str(line.event_xor),
+        }
         for position, (line_id, line) in enumerate(zip(one.line_ids, one.bill.lines, strict=True))
     ]
 
 
-def _taxes(one: Rated, row: Invoice) -> list[InvoiceTax]:
+def _taxes(one: Rated, row: Invoice) -> list[dict[str, Any]]:
     return [
-        InvoiceTax(
-            invoice_id=row.id,
-            name=tax.name,
-            jurisdiction=tax.jurisdiction,
-            rate=tax.rate,
-            inclusive=tax.inclusive,
-            base=_money(tax.base, row.currency),
-            amount=_money(tax.amount, row.currency),
-        )
+        {
+            "id": new_id(),
+            "invoice_id": row.id,
+            "name": tax.name,
+            "jurisdiction": tax.jurisdiction,
+            "rate": tax.rate,
+            "inclusive": tax.inclusive,
+            "base": _money(tax.base, row.currency),
+            "amount": _money(tax.amount, row.currency),
+        }
         for tax in one.bill.taxes
     ]
 

@@ -18,9 +18,9 @@ from aforo.storage.scope import Runtime
 from aforo.subscriptions.commands import end_subscription
 from aforo.subscriptions.models import BillingMode, Subscription
 from tests.billing import reference
+from tests.billing.offering import LINES
 from tests.billing.trade import (
     DECEMBER,
-    LINES,
     NOVEMBER,
     OCTOBER,
     Buyer,

@@ -13,9 +13,9 @@ from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 from aforo.tenants.commands import create_tenant
+from tests.billing.offering import LINES
 from tests.billing.trade import (
     DECEMBER,
-    LINES,
     NOVEMBER,
     OCTOBER,
     Buyer,

@@ -26,9 +26,6 @@ from aforo.storage.scope import Runtime, Scope
 from aforo.subscriptions.commands import create_customer, create_subscription
 from aforo.subscriptions.models import BillingMode
 from aforo.subscriptions.queries import customer_by_external_id
-from tests.billing.offering import LINES
-
-__all__ = ["LINES"]
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
