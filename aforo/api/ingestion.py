@@ -1,5 +1,7 @@
 """`POST /v1/events`: a batch of usage events, and the verdicts on them."""
 
+import json
+from decimal import Decimal, InvalidOperation
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +17,9 @@ from aforo.tenants.models import KeyScope
 
 BODY_BYTES_MAX = 10 * 1024 * 1024
 EVENTS_MAX = 1_000
+
+NUMBER_CHARACTERS_MAX = 4_000
+_BEYOND: int = 10**NUMBER_CHARACTERS_MAX  # Stands for any number that nothing here could hold.
 
 _SWITCH = {"true": True, "false": False}
 
@@ -48,9 +53,10 @@ def _atomic(request: Request) -> bool:
 
 def _batch(body: bytes) -> list[object]:
     try:
-        batch = decode_json(body)
-    except Unreadable as error:
-        raise Refused(400, "BAD_REQUEST", f"the body cannot be read as JSON: {error}") from error
+        batch = _decoded(body)
+    except (ValueError, RecursionError) as error:
+        said = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
+        raise Refused(400, "BAD_REQUEST", f"the body cannot be read as JSON: {said}") from error
     if not isinstance(batch, list):
         raise Refused(400, "BAD_REQUEST", "the body is a JSON array of events")
     if len(batch) > EVENTS_MAX:
@@ -58,6 +64,34 @@ def _batch(body: bytes) -> list[object]:
             413, "TOO_MANY_EVENTS", f"a batch has at most {EVENTS_MAX} events, not {len(batch)}"
         )
     return batch
+
+
+def _decoded(body: bytes) -> Any:
+    """Read the body, also where single values in it are beyond the fast decoder: halves of a
+    surrogate pair, endless digits. Such a value is for ingestion to reject, with its event alone.
+    Raises ValueError or RecursionError.
+    """
+    try:
+        return decode_json(body)
+    except Unreadable:
+        return json.loads(
+            body.decode(), parse_int=_integer, parse_float=_decimal, parse_constant=_no_constant
+        )
+
+
+def _integer(digits: str) -> int:
+    return int(digits) if len(digits) <= NUMBER_CHARACTERS_MAX else _BEYOND
+
+
+def _decimal(digits: str) -> Decimal | int:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:  # The exponent itself has more digits than a number can.
+        return _BEYOND
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _body(answer: IngestAnswer) -> dict[str, Any]:

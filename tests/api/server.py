@@ -26,18 +26,30 @@ async def serving(app: Starlette) -> AsyncIterator[int]:
         ws_max_size=2 * MESSAGE_BYTES_MAX,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     config.load()
     listening = config.bind_socket()
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
-        while not server.started:
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await server.listens.wait()
         yield listening.getsockname()[1]
     finally:
         server.should_exit = True
         await task
         listening.close()
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
 
 
 class Socket:

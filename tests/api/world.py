@@ -1,0 +1,176 @@
+"""A tenant that has one of everything, for tests that ask who may see it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from aforo import worker
+from aforo.sdk.ids import TenantId
+from aforo.storage.scope import Runtime
+from aforo.tenants.commands import NewTenant, create_tenant
+from tests.api.forms import GraphQL, http, line, made, meter, plan, poster
+
+CUSTOMER_KEY = "sk_live_of_the_customer_of_%s"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything of one tenant."""
+
+    mark: str
+    """Stands in the name of each of its things."""
+    tenant: NewTenant
+    client: httpx2.AsyncClient
+    graphql: GraphQL
+    ids: dict[str, str]
+    """One id of each kind of thing."""
+    newcomer: str
+    """A customer who has bought nothing yet."""
+
+    def ids_for(self, field: str) -> dict[str, str]:
+        """Ids with which a root field works: nobody buys the same thing twice."""
+        if field == "createSubscription":
+            return {**self.ids, "Customer": self.newcomer}
+        return self.ids
+
+
+async def make_world(runtime: Runtime, mark: str) -> World:
+    """A new tenant with one of each kind of thing, all of them named with the mark."""
+    tenant = await create_tenant(runtime, name=mark)
+    client = http(runtime, tenant)
+    graphql = poster(client)
+    ids = await _sell(graphql, mark)
+    await _use(client, mark)
+    tenant_id = TenantId(tenant.tenant.tenant_id)
+    await worker.drain(runtime, tenant_id)
+    ids["BillRun"] = await made(graphql, "startBillRun", until="2026-11-20T12:00:00Z")
+    await worker.drain(runtime, tenant_id)
+    found = await graphql(_FOUND)
+    for kind, path in _PATHS.items():
+        thing: Any = found
+        for step in path:
+            thing = thing[step]
+        ids[kind] = thing["id"]
+    newcomer = await made(
+        graphql, "createCustomer", externalId=f"{mark}-new", name=mark, currency="USD"
+    )
+    return World(mark, tenant, client, graphql, ids, newcomer)
+
+
+async def _sell(graphql: GraphQL, mark: str) -> dict[str, str]:
+    ids: dict[str, str] = {}
+
+    async def make(kind: str, mutation: str, /, **given: Any) -> str:
+        ids[kind] = await made(graphql, mutation, **given)
+        return ids[kind]
+
+    meter_id = await make("Meter", "createMeter", **meter(code=mark, name=mark, eventType=mark))
+    await make("CostRate", "createCostRate", **_rate(meter_id))
+    plan_id = await make(
+        "RatePlan", "createRatePlan", **plan(line(meter_id, name=mark), code=mark, name=mark)
+    )
+    named = {"code": mark, "name": mark}
+    product_id = await make("Product", "createProduct", **named)
+    entitlement_id = await make(
+        "Entitlement", "createEntitlement", **named, kind="QUOTA", meterId=meter_id, quota="5"
+    )
+    offering_id = await make(
+        "Offering",
+        "createOffering",
+        **named,
+        productId=product_id,
+        ratePlanId=plan_id,
+        entitlementIds=[entitlement_id],
+    )
+    discount_id = await make("Discount", "createDiscount", **named, kind="PERCENTAGE", rate="0.1")
+    settings = {"rates": [{"name": mark, "rate": "0.10"}]}
+    await make("TaxSettings", "setTaxEngine", engine="manual", settings=settings)
+    customer_id = await make(
+        "Customer", "createCustomer", externalId=mark, name=mark, currency="USD"
+    )
+    team_id = await make("Team", "createTeam", customerId=customer_id, **named)
+    agent_id = await make("Agent", "createAgent", teamId=team_id, **named)
+    await make(
+        "CustomerKey",
+        "registerCustomerKey",
+        customerId=customer_id,
+        agentId=agent_id,
+        name=mark,
+        key=CUSTOMER_KEY % mark,
+        validFrom="2026-10-01T00:00:00Z",
+    )
+    wallet_id = await make(
+        "Wallet", "createWallet", customerId=customer_id, currency="USD", name=mark
+    )
+    await make("WalletGrant", "grantCredit", walletId=wallet_id, amount="1", reference=mark)
+    await make(
+        "CustomerSubscription",
+        "createSubscription",
+        customerId=customer_id,
+        offeringId=offering_id,
+        startsAt="2026-10-01T00:00:00Z",
+        anchorDay=1,
+        graceSeconds=0,
+        discountIds=[discount_id],
+    )
+    await graphql(
+        "mutation($name: String!) { createApiKey(input: {name: $name, scopes: [READ]}) "
+        "{ ... on NewApiKey { apiKey { id } } } }",
+        name=mark,
+    )
+    return ids
+
+
+def _rate(meter_id: str) -> dict[str, Any]:
+    return {
+        "meterId": meter_id,
+        "unitCost": "1",
+        "currency": "USD",
+        "effectiveFrom": "2026-10-01T00:00:00Z",
+    }
+
+
+async def _use(client: httpx2.AsyncClient, mark: str) -> None:
+    events = [
+        event(mark, "2026-10-15"),
+        event(mark, "2026-11-15"),
+        event(mark, "2026-11-16", customer=f"{mark} unknown"),
+    ]
+    answer = (await client.post("/v1/events", json=events)).json()
+    assert (answer["accepted"], answer["quarantined"]) == (2, 1), answer
+
+
+def event(mark: str, day: str, **more: Any) -> dict[str, Any]:
+    """An event of the world's customer."""
+    return {
+        "idempotencyKey": f"{mark}-{day}",
+        "type": mark,
+        "customer": mark,
+        "occurredAt": f"{day}T10:00:00Z",
+        "properties": {"tokens": "100", "note": mark},
+        **more,
+    }
+
+
+_FOUND = """
+{
+  tenant { id }
+  apiKeys(first: 2) { edges { node { id } } }
+  ratePlans(first: 1) { edges { node { lines { id } } } }
+  quarantinedEvents(first: 1) { edges { node { id } } }
+  invoices(first: 1) { edges { node { id lines { id } } } }
+  signals(first: 1) { edges { node { id } } }
+  actions(first: 1) { edges { node { id } } }
+}
+"""
+_PATHS: dict[str, tuple[str | int, ...]] = {
+    "Tenant": ("tenant",),
+    "ApiKey": ("apiKeys", "edges", 1, "node"),
+    "RatePlanLine": ("ratePlans", "edges", 0, "node", "lines", 0),
+    "QuarantinedEvent": ("quarantinedEvents", "edges", 0, "node"),
+    "Invoice": ("invoices", "edges", 0, "node"),
+    "InvoiceLine": ("invoices", "edges", 0, "node", "lines", 0),
+    "Signal": ("signals", "edges", 0, "node"),
+    "Action": ("actions", "edges", 0, "node"),
+}
