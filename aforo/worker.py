@@ -184,8 +184,10 @@ async def _relay(runtime: Runtime) -> None:
                     str(one.job_id),
                     _job_id=f"{one.job_id}:{one.tries}",
                 )
+            # Not `wait_for`: it can swallow a cancellation that comes together with the news.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), SWEEP_SECONDS)
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await news.wait()
 
 
 async def _serve_jobs(runtime: Runtime) -> None:
@@ -211,7 +213,9 @@ async def _serve_jobs(runtime: Runtime) -> None:
             worker.allow_pick_jobs = False
             if worker.tasks:
                 await asyncio.wait(worker.tasks.values(), timeout=FINISH_SECONDS)
-            await worker.close()
+            for task in worker.tasks.values():
+                task.cancel()
+            await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
@@ -238,6 +242,8 @@ async def _patiently(name: str, work: Callable[[], Awaitable[None]]) -> None:
             log.warning("waiting for an engine", work=name, error=str(error))
             await asyncio.sleep(RETRY_SECONDS)
         except Exception:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise  # A fault while stopping: there is nothing to start again.
             log.exception("started again after a fault", work=name)
             await asyncio.sleep(RETRY_SECONDS)
 
