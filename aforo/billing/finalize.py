@@ -76,10 +76,9 @@ async def write(scope: Scope, run: BillRun, outcome: Outcome) -> Written:
     taxes are not known then is PENDING_TAX; every other one is a draft, whose lines replace those
     of an earlier run. Subscriptions, wallets and the series of numbers are locked in this order.
     """
-    parked = dict(outcome.parked)
-    for subscription_id in await _moved(scope, outcome.rated):
-        parked.setdefault(subscription_id, MOVED)
-    rated = [one for one in outcome.rated if parked.get(one.subscription.id) is not MOVED]
+    moved = await _moved(scope, outcome.rated)
+    parked = {**outcome.parked, **dict.fromkeys(moved, MOVED)}
+    rated = [one for one in outcome.rated if one.subscription.id not in moved]
     states = _states(rated, at=run.created_at)
     rows = await _write_drafts(scope, run, rated)
     bills = [_Bill(*each) for each in zip(rated, states, rows, strict=True)]

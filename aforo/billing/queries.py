@@ -27,7 +27,7 @@ from aforo.billing.models import (
 from aforo.billing.settle import WalletState
 from aforo.billing.taxes import tax_settings
 from aforo.billing.wallets import wallet_states
-from aforo.metering.queries import EVENTS, moment
+from aforo.metering.queries import EVENTS, IN_PERIOD, moment
 from aforo.sdk import CustomerId, Period, PluginError, exact
 from aforo.storage.rows import PAGE_MAX, one_of, page_of_rows, pages_of_children, rows_by_id
 from aforo.storage.scope import Scope
@@ -148,14 +148,13 @@ async def source_events(
     `after` is the time and id of the last event on the page before.
     """
     assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
-    found = await scope.db.execute(
-        sa.select(col(Invoice.bill_run_id), col(Invoice.watermark))
+    invoice = await scope.db.scalar(
+        sa.select(Invoice)
         .join(InvoiceLine, col(InvoiceLine.invoice_id) == col(Invoice.id))
         .where(col(InvoiceLine.id) == line_id)
     )
-    if (invoice := found.one_or_none()) is None:
+    if invoice is None:
         return []
-    bill_run_id, watermark = invoice
     position: dict[str, Any] = {}
     if after is not None:
         position = {"after_time": moment(after[0]), "after_id": str(after[1])}
@@ -163,8 +162,11 @@ async def source_events(
     rows = await scope.events.query(
         f"{_EVENTS_OF_PAGE}({page}) {_IN_ORDER}",
         line=str(line_id),
-        bill_run=str(bill_run_id),
-        watermark=watermark,
+        bill_run=str(invoice.bill_run_id),
+        customer=str(invoice.customer_id),
+        start=moment(invoice.period_start),
+        end=moment(invoice.period_end),
+        watermark=invoice.watermark,
         first=first,
         **position,
     )
@@ -181,7 +183,7 @@ _IN_ORDER = "ORDER BY occurred_at, event_id LIMIT {first:UInt32}"
 _EVENTS_OF_PAGE = (
     "SELECT event_id, idempotency_key, type, customer_id, subscription_id, occurred_at, "
     f"received_at, properties, cost, cost_currency FROM {EVENTS} "
-    "WHERE (occurred_at, key_hash) IN "
+    f"WHERE customer_id = {{customer:UUID}} AND {IN_PERIOD} AND (occurred_at, key_hash) IN "
 )
 
 
