@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from uuid import UUID
 
 from aforo.storage.failpoints import reached
@@ -27,16 +28,20 @@ def path_of(folder: Path, tenant_id: UUID, segment_id: int) -> Path:
 def write(path: Path, content: bytes) -> None:
     """Put a file there that is whole or absent, whatever dies meanwhile, and outlives the power."""
     _make(path.parent)
-    for leftover in path.parent.glob(f"{path.stem}.*.tmp"):
-        leftover.unlink(missing_ok=True)
     # A name of our own: a leader that was cut off may still be writing the same segment.
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = path.with_suffix(f".{token_hex(4)}.tmp")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     reached("archive.written")
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except FileNotFoundError:
+        if not path.exists():  # Else that leader was faster, and cleaned up behind both of us.
+            raise
+    for leftover in path.parent.glob(f"{path.stem}.*.tmp"):
+        leftover.unlink(missing_ok=True)
     _sync(path.parent)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import (
@@ -35,6 +36,7 @@ def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         connect_args={
+            "async_creator_fn": _reach,
             "timeout": CONNECT_TIMEOUT_SECONDS,
             "server_settings": {
                 "role": role,
@@ -56,6 +58,14 @@ async def ping(engine: AsyncEngine) -> None:
 def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     """Sessions over a pool; their rows stay readable after the commit."""
     return async_sessionmaker(engine, sync_session_class=TenantSession, expire_on_commit=False)
+
+
+async def _reach(*address: Any, **options: Any) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(*address, **options)
+    except OSError as error:
+        # A socket that is missing or a name that nobody knows: the server is away, no file is.
+        raise ConnectionError(f"{error}") from error
 
 
 @event.listens_for(TenantSession, "do_orm_execute")

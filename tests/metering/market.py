@@ -61,9 +61,16 @@ class Market:
 
     async def seal(self) -> list[Confirmed]:
         """Bring everything that was accepted into the log; the segments of this tenant."""
+        confirmed = await self.try_to_seal()
+        assert confirmed is not None, "nobody else seals while a test runs"
+        return confirmed
+
+    async def try_to_seal(self) -> list[Confirmed] | None:
+        """The same, or None where another process has the right to."""
         confirmed: list[Confirmed] = []
         async with sealer.leadership(self.runtime) as leader:
-            assert leader is not None, "nobody else seals while a test runs"
+            if leader is None:
+                return None
             for _ in range(ROUNDS_MAX):
                 found = await sealer.seal_and_confirm(self.runtime)
                 if not found:
