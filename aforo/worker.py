@@ -147,6 +147,10 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
             again=again,
             error=_told(error),
         )
+        if not again and taken.name is JobName.BILL:
+            async with runtime.scope(tenant_id) as scope:
+                run_id = BillRunId(UUID(taken.arguments["bill_run_id"]))
+                await billing.fail(scope, run_id, _told(error))
 
 
 async def seal_once(runtime: Runtime) -> bool:

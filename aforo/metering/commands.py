@@ -196,7 +196,7 @@ def _placed(
         )
     # Costs go to the subscription that prices the event; of several, to the oldest.
     life = next((one for one in running if not one.meter_ids.isdisjoint(units)), running[0])
-    cost = cost_of(units, rates, at)
+    cost = cost_of(units, rates, at, preferred=life.meter_ids)
     return StoredEvent(
         event_id=event_id,
         idempotency_key=item.event.key,

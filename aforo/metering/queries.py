@@ -138,12 +138,24 @@ async def cost_rates(scope: Scope, rules: Collection[MeterRule]) -> dict[UUID, l
         .where(col(CostRate.meter_code).in_({rule.code for rule in rules}))
         .order_by(col(CostRate.effective_from), col(CostRate.version))
     )
-    by_code: dict[str, list[RateInForce]] = defaultdict(list)
+    by_code: dict[str, list[CostRate]] = defaultdict(list)
     for row in rows:
-        by_code[row.meter_code].append(
-            RateInForce(row.id, row.unit_cost, row.currency, row.effective_from)
-        )
-    return {rule.meter_id: by_code[rule.code] for rule in rules if rule.code in by_code}
+        by_code[row.meter_code].append(row)
+    return {
+        rule.meter_id: [
+            RateInForce(
+                row.id,
+                row.unit_cost,
+                row.currency,
+                row.effective_from,
+                measure=rule.property,
+                filters=len(rule.filters),
+            )
+            for row in by_code[rule.code]
+        ]
+        for rule in rules
+        if rule.code in by_code
+    }
 
 
 async def watermark(scope: Scope) -> int:

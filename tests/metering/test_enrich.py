@@ -14,13 +14,23 @@ JULY = datetime(2026, 7, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
 
 
-def rate(number: int, unit_cost: str, since: datetime, *, currency: str = "USD") -> RateInForce:
-    return RateInForce(UUID(int=number), Decimal(unit_cost), currency, since)
+def rate(
+    number: int,
+    unit_cost: str,
+    since: datetime,
+    *,
+    currency: str = "USD",
+    measure: str = "input",
+    filters: int = 0,
+) -> RateInForce:
+    return RateInForce(
+        UUID(int=number), Decimal(unit_cost), currency, since, measure=measure, filters=filters
+    )
 
 
 RATES = {
     INPUT: [rate(10, "0.000000030", JUNE), rate(11, "0.00000005", JULY)],
-    OUTPUT: [rate(20, "0.000015", JUNE)],
+    OUTPUT: [rate(20, "0.000015", JUNE, measure="output")],
 }
 
 
@@ -66,9 +76,33 @@ def test_an_event_without_a_rate_has_an_unknown_cost_and_is_not_free(
 
 
 def test_costs_in_two_currencies_are_unknown_and_never_added() -> None:
-    rates = RATES | {OUTPUT: [rate(21, "0.00001", JUNE, currency="EUR")]}
+    rates = RATES | {OUTPUT: [rate(21, "0.00001", JUNE, currency="EUR", measure="output")]}
     both = {INPUT: Decimal(1), OUTPUT: Decimal(1)}
     assert cost_of(both, rates, JULY) is None
     assert cost_of({OUTPUT: Decimal(1)}, rates, JULY) == Cost(
         Decimal("0.00001"), "EUR", (UUID(int=21),)
     )
+
+
+def test_a_property_that_two_meters_count_is_costed_once() -> None:
+    general, exact_one = UUID(int=7), UUID(int=8)
+    rates = {
+        general: [rate(70, "1", JULY)],
+        exact_one: [rate(80, "3", JUNE, filters=1)],
+    }
+    units = {general: Decimal(2), exact_one: Decimal(2)}
+    filtered, offered = (
+        Cost(Decimal(6), "USD", (UUID(int=80),)),
+        Cost(Decimal(2), "USD", (UUID(int=70),)),
+    )
+    # The rate with the filter is meant more exactly; the offering's own meter goes before it.
+    assert cost_of(units, rates, JULY) == filtered
+    assert cost_of(units, rates, JULY, preferred={general}) == offered
+    assert cost_of(units, rates, JULY, preferred={exact_one}) == filtered
+
+
+def test_of_two_equal_meters_the_newer_rate_counts() -> None:
+    rates = {INPUT: [rate(1, "1", JUNE)], UUID(int=5): [rate(2, "2", JULY)]}
+    units = {INPUT: Decimal(1), UUID(int=5): Decimal(1)}
+    assert cost_of(units, rates, JULY) == Cost(Decimal(2), "USD", (UUID(int=2),))
+    assert cost_of(units, rates, JUNE) == Cost(Decimal(1), "USD", (UUID(int=1),))
