@@ -125,6 +125,12 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
     if taken is None:
         return
     kind = JOBS[taken.name]
+    if taken.tries > kind.tries_max:
+        # Only a lease that ran out leads here: whatever it does, it takes its worker with it.
+        failure = f"its worker was gone {kind.tries_max} times before it was done"
+        await queue.give_back(runtime, taken, failure=failure, tries_max=kind.tries_max)
+        log.error("job given up", job=taken.name.value, job_id=str(job_id), error=failure)
+        return
     try:
         async with asyncio.timeout(kind.timeout_seconds), runtime.scope(tenant_id) as scope:
             await kind.body(scope, **taken.arguments)
