@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aforo.api import ide
 from aforo.api.answers import error_response
 from aforo.api.documents import Documents
-from aforo.api.health import healthz, readyz
+from aforo.api.health import Health
 from aforo.api.ingestion import events
 from aforo.api.protocol import GraphQLService
 from aforo.api.requests import Refused
@@ -34,13 +34,14 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
     """The API over a runtime, which the caller opens and closes."""
     production = runtime.settings.production
     service = GraphQLService(runtime, Documents(schema, introspection=not production))
+    health = Health(runtime)
     app = Starlette(
         routes=[
             Route("/graphql", GraphQLHttp(service, page=_no_page if production else _page)),
             WebSocketRoute("/graphql", GraphQLWebSocket(service)),
             Route("/v1/events", events, methods=["POST"]),
-            Route("/healthz", healthz, methods=["GET"]),
-            Route("/readyz", readyz, methods=["GET"]),
+            Route("/healthz", health.healthz, methods=["GET"]),
+            Route("/readyz", health.readyz, methods=["GET"]),
             *([] if production else ide.routes()),
         ],
         middleware=[Middleware(Envelope)],

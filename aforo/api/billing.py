@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from uuid import UUID
 
 import strawberry
+from graphql import GraphQLError
 
 from aforo.api import relay
 from aforo.api.catalog import Meter, meter_of
@@ -14,7 +15,7 @@ from aforo.api.events import Event
 from aforo.api.fields import field, publish_enum
 from aforo.api.periods import PeriodInput
 from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node
-from aforo.api.scalars import JSON, BigInt
+from aforo.api.scalars import JSON, BigInt, parse_moment
 from aforo.api.subscriptions import Customer, CustomerSubscription, customer_of
 from aforo.billing import models, queries
 from aforo.billing.models import BillRunState, InvoiceState, LineKind
@@ -315,9 +316,6 @@ def _cursor(event: SourceEvent) -> str:
 def _position(cursor: str) -> tuple[datetime, UUID]:
     moment, event_id = relay.cursor_parts(cursor, 2)
     try:
-        at = datetime.fromisoformat(moment)
-        if at.tzinfo is None:
-            raise relay.bad_cursor()
-        return at, UUID(event_id)
-    except ValueError as error:
+        return parse_moment(moment), UUID(event_id)
+    except (GraphQLError, ValueError) as error:
         raise relay.bad_cursor() from error

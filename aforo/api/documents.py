@@ -27,8 +27,9 @@ from aforo.api.context import Context
 from aforo.api.limits import TOKENS_MAX, LimitExceeded, check_cost, check_document
 from aforo.sdk.errors import Invalid
 
-CACHED_DOCUMENTS_MAX = 500
-CACHED_CHARACTERS_MAX = 20_000
+CACHED_CHARACTERS_MAX = 400_000
+"""Of all remembered documents together; parsed, a character takes up to 1 KB."""
+CACHED_DOCUMENT_CHARACTERS_MAX = 10_000
 ERRORS_MAX = 20
 
 # Built once: rules made per request would be new classes, and no cache could hold them.
@@ -78,6 +79,7 @@ class Documents:
         self._executor = schema.execution_context_class
         self._introspection = introspection
         self._valid: OrderedDict[str, DocumentNode] = OrderedDict()
+        self.remembered_characters = 0
 
     def prepare(self, request: Request) -> Operation:
         """The operation to run. Raises `DocumentRefused`."""
@@ -137,11 +139,16 @@ class Documents:
         )
         if errors:
             raise DocumentRefused("GRAPHQL_VALIDATION_FAILED", errors)
-        if len(query) <= CACHED_CHARACTERS_MAX:
-            self._valid[query] = document
-            if len(self._valid) > CACHED_DOCUMENTS_MAX:
-                self._valid.popitem(last=False)
+        if len(query) <= CACHED_DOCUMENT_CHARACTERS_MAX:
+            self._remember(query, document)
         return document
+
+    def _remember(self, query: str, document: DocumentNode) -> None:
+        self._valid[query] = document
+        self.remembered_characters += len(query)
+        while self.remembered_characters > CACHED_CHARACTERS_MAX:
+            oldest, _ = self._valid.popitem(last=False)
+            self.remembered_characters -= len(oldest)
 
 
 def _parsed(query: str) -> DocumentNode:

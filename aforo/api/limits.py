@@ -186,7 +186,8 @@ def check_cost(
     """
     root = schema.get_root_type(operation.operation)
     assert root is not None, "a validated operation has a root type"
-    cost = _Cost(schema, _fragments(document), variables).of(operation.selection_set, root)
+    given = {**_defaults(operation), **variables}
+    cost = _Cost(schema, _fragments(document), given).of(operation.selection_set, root)
     if cost > COST_MAX:
         raise LimitExceeded(
             f"the operation may return {cost} objects, more than {COST_MAX}: ask for smaller pages"
@@ -257,14 +258,27 @@ class _Cost:
     def _argument(self, node: FieldNode, name: str) -> object:
         for argument in node.arguments or ():
             if argument.name.value == name:
-                match argument.value:
-                    case VariableNode(name=variable):
-                        return self._variables.get(variable.value)
-                    case IntValueNode(value=digits):
-                        return int(digits) if len(digits) < 10 else PAGE_MAX
-                    case ListValueNode(values=values):
-                        return list(values)
+                if isinstance(argument.value, VariableNode):
+                    return self._variables.get(argument.value.name.value)
+                return _written(argument.value)
         return None
+
+
+def _defaults(operation: OperationDefinitionNode) -> dict[str, object]:
+    return {
+        definition.variable.name.value: _written(definition.default_value)
+        for definition in operation.variable_definitions or ()
+        if definition.default_value is not None
+    }
+
+
+def _written(value: Node) -> object:
+    match value:
+        case IntValueNode(value=digits):
+            return int(digits) if len(digits) < 10 else PAGE_MAX
+        case ListValueNode(values=values):
+            return list(values)
+    return None
 
 
 def _definition(parent: GraphQLNamedType, name: str) -> GraphQLField | None:

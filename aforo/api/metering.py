@@ -188,6 +188,9 @@ def _cursor(event: EventRow) -> str:
 
 def _position(cursor: str) -> tuple[int, int]:
     segment, position = relay.cursor_parts(cursor, 2)
-    if not (segment.isdecimal() and position.isdecimal() and len(segment + position) < 30):
+    if not (segment.isdecimal() and position.isdecimal()):
         raise relay.bad_cursor()
-    return int(segment), int(position)
+    place = int(segment), int(position)
+    if place[0] >= 2**63 or place[1] >= 2**32:
+        raise relay.bad_cursor()
+    return place

@@ -39,6 +39,7 @@ BigInt = NewType("BigInt", int)
 _MOMENT = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
+_FIRST_YEAR, _END_YEAR = 1970, 2200
 _MICROSECONDS = re.compile(r"(\.\d{6})\d+", re.ASCII)
 
 
@@ -60,13 +61,22 @@ def show_decimal(value: object) -> str:
 
 
 def parse_moment(value: object) -> datetime:
-    """A moment in UTC from RFC 3339 text; the zone is required, digits past µs are cut."""
+    """A moment in UTC from RFC 3339 text; the zone is required, digits past µs are cut.
+
+    Before 1970 and from 2200 on nothing is billed, and not every engine can count there.
+    """
     if isinstance(value, str) and _MOMENT.fullmatch(value):
         try:
-            return datetime.fromisoformat(_MICROSECONDS.sub(r"\1", value.upper())).astimezone(UTC)
+            moment = datetime.fromisoformat(_MICROSECONDS.sub(r"\1", value.upper()))
+            moment = moment.astimezone(UTC)
         except (ValueError, OverflowError):
             pass  # The 31st of a short month, hour 25, or a year that the zone moves out of range.
-    raise GraphQLError("DateTime wants RFC 3339 with a zone, such as '2026-11-20T10:00:00Z'.")
+        else:
+            if _FIRST_YEAR <= moment.year < _END_YEAR:
+                return moment
+    raise GraphQLError(
+        "DateTime wants RFC 3339 with a zone, such as '2026-11-20T10:00:00Z', from 1970 to 2199."
+    )
 
 
 def show_moment(value: object) -> str:
@@ -167,7 +177,8 @@ SCALARS: dict[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
         description=(
-            "A moment as in RFC 3339, such as `2026-11-20T10:00:00Z`; the zone is required."
+            "A moment as in RFC 3339, such as `2026-11-20T10:00:00Z`; the zone is required. "
+            "From 1970 to 2199."
         ),
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
         serialize=show_moment,

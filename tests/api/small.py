@@ -76,6 +76,15 @@ class Query:
         raise Unavailable("PostgreSQL cannot be reached", retry_after_seconds=7)
 
     @strawberry.field
+    async def slow(self) -> str | None:
+        WATCH.closed.clear()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            WATCH.closed.set()
+        return None
+
+    @strawberry.field
     def echo(self, value: JSON) -> JSON:
         return value
 

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 import structlog
 
+from aforo.api import protocol
 from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key
@@ -315,6 +316,18 @@ async def test_an_engine_that_is_down_is_a_503_with_the_time_to_wait(
         assert response.status_code == 503
         assert response.headers["retry-after"] == "7"
         assert _code(response) == "UNAVAILABLE"
+
+
+async def test_an_operation_that_takes_too_long_is_stopped(
+    small_client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert protocol.OPERATION_TIMEOUT_SECONDS == 30
+    monkeypatch.setattr(protocol, "OPERATION_TIMEOUT_SECONDS", 0.05)
+    response = await _post(small_client, "{ hello slow }")
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert _code(response) == "TIMEOUT"
+    assert small.WATCH.closed.is_set()
 
 
 @pytest.mark.parametrize(

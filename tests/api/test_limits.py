@@ -5,7 +5,13 @@ import time
 import pytest
 from graphql import get_introspection_query
 
-from aforo.api.documents import DocumentRefused, Documents, Request
+from aforo.api.documents import (
+    CACHED_CHARACTERS_MAX,
+    CACHED_DOCUMENT_CHARACTERS_MAX,
+    DocumentRefused,
+    Documents,
+    Request,
+)
 from aforo.api.limits import (
     ALIASES_MAX,
     COST_MAX,
@@ -82,6 +88,8 @@ def test_a_connection_costs_its_page_times_one_item() -> None:
     assert _code(wide, n=91) == "LIMIT_EXCEEDED"
     assert _code(wide, n=100_000) == "LIMIT_EXCEEDED"
     assert _code(wide) is None  # Pages are of 20 where nobody says.
+    assert _code(wide.replace("$n: Int", "$n: Int = 100")) == "LIMIT_EXCEEDED"
+    assert _code(wide.replace("$n: Int", "$n: Int = 100"), n=1) is None
     written = wide.replace("$n)", "2000000000)").replace("($n: Int)", "")
     assert _code(written) == "LIMIT_EXCEEDED"
 
@@ -106,6 +114,18 @@ def test_what_was_valid_is_remembered_and_what_was_not_is_judged_again() -> None
     for _ in range(2):
         with pytest.raises(DocumentRefused):
             documents.prepare(Request("{ nothing }", {}, None))
+
+
+def test_documents_are_forgotten_before_they_fill_the_memory() -> None:
+    documents = Documents(schema, introspection=True)
+    for number in range(60):
+        text = f"# {number} " + "x" * (CACHED_DOCUMENT_CHARACTERS_MAX - 100) + "\n{ hello }"
+        document = documents.prepare(Request(text, {}, None)).document
+        assert documents.prepare(Request(text, {}, None)).document is document
+        assert documents.remembered_characters <= CACHED_CHARACTERS_MAX
+    longer = "#" + "x" * CACHED_DOCUMENT_CHARACTERS_MAX + "\n{ hello }"
+    first, again = [documents.prepare(Request(longer, {}, None)).document for _ in range(2)]
+    assert first is not again
 
 
 def _doubling(levels: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api import ide
+from aforo.api import ide, relay
 from aforo.api.app import create_app
 from aforo.api.documents import Documents, Request
 from aforo.api.schema import schema
@@ -209,6 +209,29 @@ async def test_source_events_come_in_pages_in_the_order_of_time(
     assert {event["costCurrency"] for event in seen} == {"USD"}
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("0001-01-01T00:00:00+00:00", "0" * 32),
+        ("2026-10-10T00:00:00", "0" * 32),
+        ("2026-10-10T00:00:00+00:00", "x"),
+        ("2026-10-10T00:00:00+00:00",),
+        ("now", "0" * 32),
+    ],
+)
+async def test_a_forged_place_among_source_events_is_refused(
+    graphql: GraphQL, billed: Shop, client: httpx2.AsyncClient, place: tuple[str, ...]
+) -> None:
+    query = (
+        "query($after: String) { invoices { edges { node { lines { "
+        "sourceEvents(first: 1, after: $after) { edges { cursor } } } } } } }"
+    )
+    assert len((await graphql(query))["invoices"]["edges"]) == 1
+    asked = {"query": query, "variables": {"after": relay.cursor_at(*place)}}
+    answer = (await client.post("/graphql", json=asked)).json()
+    assert {error["extensions"]["code"] for error in answer["errors"]} == {"BAD_CURSOR"}
+
+
 async def test_a_wallet_shows_its_balance_and_grants(graphql: GraphQL, billed: Shop) -> None:
     query = """
     query($id: ID!) { customer(id: $id) {
@@ -315,7 +338,21 @@ async def test_the_latest_events_come_first_with_exact_properties(
     assert '"properties":{"model":"small","tokens":"0.1"}' in text
 
 
-@pytest.mark.parametrize("cursor", ["x", "MQ", "MSAy!", "MSBh", "LTEgMg", "MSAtMg", "MSAyIDM"])
+@pytest.mark.parametrize(
+    "name", ["'", '"', "\\", "\\'", "\n\t", "{customer:UUID}", "%s", "\\N", "é漢🙂", "x" * 100_000]
+)
+async def test_a_name_from_outside_is_only_ever_a_value(
+    graphql: GraphQL, billed: Shop, name: str
+) -> None:
+    assert (await graphql(EVENTS, type=name))["events"]["edges"] == []
+    assert (await graphql(USAGE, meterCode=name))["usage"] is None
+    assert len((await graphql(EVENTS))["events"]["edges"]) == 5
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["x", "MQ", "MSAy!", "MSBh", "LTEgMg", "MSAtMg", "MSAyIDM", "OTk5OTk5OTk5OTk5OTk5OTk5OTkgMQ"],
+)
 async def test_a_forged_place_in_the_log_is_refused(
     client: httpx2.AsyncClient, cursor: str
 ) -> None:
