@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PLUGINS := plugins/aforo-standard
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test check format schema bench serve worker docs lock clean
+.PHONY: help demo demo-reset test check format schema bench serve worker docs graphiql lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ worker: $(BIN)/.demo ## the worker alone, on AFORO_*_URL
 
 docs: $(BIN)/.dev ## check the manual's links and examples
 	@$(BIN)/python -m pytest tests/test_docs.py
+
+graphiql: ## build the GraphQL page again, after a change in console/ (needs Node 20)
+	@cd console/graphiql && npm ci --ignore-scripts --no-fund --no-audit && npm run -s build
 
 lock: $(BIN)/.dev ## pin every dependency again
 	@for target in server: demo:embedded dev:embedded; do \

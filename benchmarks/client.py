@@ -37,7 +37,7 @@ class Client:
 
     def graphql(self, document: str, **variables: Any) -> dict[str, Any]:
         """The data of a document. Raises: `RequestRefusedError`."""
-        answer = self._post("/graphql", {"query": document, "variables": variables})
+        answer = self.post("/graphql", {"query": document, "variables": variables})
         if answer.get("errors"):
             raise RequestRefusedError(answer["errors"][0]["message"])
         data: dict[str, Any] = answer["data"]
@@ -45,9 +45,10 @@ class Client:
 
     def send(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Send a batch of events; the answer to it. Raises: `RequestRefusedError`."""
-        return self._post("/v1/events", list(events))
+        return self.post("/v1/events", list(events))
 
-    def _post(self, path: str, body: object) -> dict[str, Any]:
+    def post(self, path: str, body: object) -> dict[str, Any]:
+        """The answer to a JSON body. Raises: `RequestRefusedError`."""
         encoded = json.dumps(body).encode()
         for _ in range(RETRIES_MAX):
             self._connection.request("POST", path, encoded, self._headers)

@@ -1,0 +1,183 @@
+"""`make bench`: one run, each figure beside its limit, as a table.
+
+Starts the embedded engines in a temporary folder and `aforo serve` and `aforo worker` as processes
+of their own, sends them events over HTTP, and bills them.
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from aforo.plugins import load_registry
+from aforo.settings import Settings
+from aforo.storage import clickhouse
+from aforo.storage.embedded import EmbeddedEngines
+from aforo.storage.migrate import migrate
+from aforo.storage.scope import open_runtime
+from aforo.tenants.commands import create_tenant
+from benchmarks.client import Client
+from benchmarks.limits import bare_server, copy_rows, index_events
+from benchmarks.ports import free_port, wait_for_port
+from benchmarks.shop import CUSTOMERS, batches, open_shop
+from benchmarks.trace_setup import METERS
+
+EVENTS = 60_000
+BATCH = 1_000
+ROUNDS = 3
+PEPPER = "a pepper for benchmarks, as long as it has to be"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured rate, per second, beside what the machine could do at most."""
+
+    name: str
+    measured: float
+    limit: float
+    limit_name: str
+
+
+def main() -> None:
+    """Measure and print."""
+    with (
+        tempfile.TemporaryDirectory(prefix="aforo-bench-") as folder,
+        EmbeddedEngines.start(Path(folder)) as engines,
+    ):
+        for figure in _measure(engines, Path(folder)):
+            ratio = figure.measured / figure.limit
+            print(
+                f"{figure.name:44} {figure.measured:>10,.0f}/s   "
+                f"{ratio:6.1%} of {figure.limit:,.0f}/s ({figure.limit_name})"
+            )
+
+
+def _measure(engines: EmbeddedEngines, folder: Path) -> Iterator[Figure]:
+    settings = Settings(
+        database_url=engines.database_url,
+        redis_url=engines.redis_url,
+        clickhouse_url=engines.clickhouse_url,
+        key_pepper=PEPPER,
+        owner_database_url=engines.owner_database_url,
+        data_dir=folder,
+        port=free_port(),
+    )
+    key = asyncio.run(_prepare(settings))
+    month_end = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    with _processes(settings):
+        url = f"http://127.0.0.1:{settings.port}"
+        with Client(url, key) as client:
+            run_until = open_shop(client, month_end)
+            rates = [
+                _send(client, batches(EVENTS, BATCH, month_end, run=str(number)))
+                for number in range(ROUNDS)
+            ]
+            bare = _bare_rate(month_end, key)
+            yield Figure(
+                "events acknowledged, batches of 1,000",
+                statistics.median(rates),
+                bare,
+                "a bare server that throws the bodies away",
+            )
+            yield Figure(
+                "the same",
+                statistics.median(rates),
+                copy_rows(engines.owner_database_url, _rows(), ("bytea", "uuid", "text")),
+                "PostgreSQL's COPY of as many rows",
+            )
+            begun = time.perf_counter()
+            run_until(client)
+            elapsed = time.perf_counter() - begun
+            events = EVENTS * ROUNDS
+            yield Figure(
+                f"events billed, {CUSTOMERS} invoices, with lineage",
+                events / elapsed,
+                events / _index_seconds(engines),
+                "ClickHouse alone copying as many lineage rows",
+            )
+
+
+async def _prepare(settings: Settings) -> str:
+    assert settings.owner_database_url is not None
+    await migrate(
+        owner_database_url=settings.owner_database_url,
+        database_url=settings.database_url,
+        clickhouse_url=settings.clickhouse_url,
+    )
+    runtime = open_runtime(settings, load_registry())
+    try:
+        return (await create_tenant(runtime, name="Bench")).key.token
+    finally:
+        await runtime.close()
+
+
+@contextmanager
+def _processes(settings: Settings) -> Iterator[None]:
+    environment = {
+        **os.environ,
+        "AFORO_DATABASE_URL": settings.database_url,
+        "AFORO_REDIS_URL": settings.redis_url,
+        "AFORO_CLICKHOUSE_URL": settings.clickhouse_url,
+        "AFORO_KEY_PEPPER": settings.key_pepper,
+        "AFORO_DATA_DIR": str(settings.data_dir),
+        "AFORO_PORT": str(settings.port),
+    }
+    command = [sys.executable, "-c", "from aforo.cli import main; main()"]
+    started = [
+        subprocess.Popen([*command, name], env=environment, stderr=subprocess.DEVNULL)
+        for name in ("serve", "worker")
+    ]
+    try:
+        wait_for_port(settings.port)
+        yield
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(timeout=30)
+
+
+def _send(client: Client, some: Sequence[Sequence[dict[str, object]]]) -> float:
+    """Events per second, over one connection."""
+    begun = time.perf_counter()
+    for batch in some:
+        answer = client.send(batch)
+        assert answer["accepted"] == len(batch), answer
+    return sum(map(len, some)) / (time.perf_counter() - begun)
+
+
+def _bare_rate(month_end: datetime, key: str) -> float:
+    some = batches(EVENTS, BATCH, month_end, run="bare")
+    with bare_server() as url, Client(url, key) as client:
+        begun = time.perf_counter()
+        for batch in some:
+            client.post("/v1/events", batch)
+        return EVENTS / (time.perf_counter() - begun)
+
+
+def _rows() -> list[tuple[object, ...]]:
+    return [(os.urandom(32), uuid4(), "x" * 400) for _ in range(EVENTS)]
+
+
+def _index_seconds(engines: EmbeddedEngines) -> float:
+    client = clickhouse.connect(engines.clickhouse_url)
+    try:
+        return index_events(client, times=len(METERS))
+    finally:
+        client.close()
+
+
+if __name__ == "__main__":
+    started_at = time.perf_counter()
+    main()
+    elapsed_seconds = timedelta(seconds=round(time.perf_counter() - started_at))
+    print(f"measured in {elapsed_seconds} on {os.cpu_count()} cores")
