@@ -121,6 +121,21 @@ def migrate() -> None:
 
 
 @app.command()
+def tenant(
+    name: Annotated[str, typer.Argument(help="The company's name.")],
+    *,
+    test: Annotated[
+        bool, typer.Option("--test", help="A sandbox, whose numbers are no real money.")
+    ] = False,
+) -> None:
+    """Create a tenant and print its first API key, this once."""
+    from aforo import process
+
+    settings = from_environment()
+    process.run(lambda: _create_tenant(settings, name, test=test))
+
+
+@app.command()
 def schema() -> None:
     """Print the GraphQL schema."""
     from aforo.api.schema import schema_text
@@ -183,6 +198,22 @@ async def _migrate(settings: Settings) -> None:
 
     applied = await bring_up_to_date(settings)
     print("\n".join(f"applied {name}" for name in applied) or "nothing was missing")
+
+
+async def _create_tenant(settings: Settings, name: str, *, test: bool) -> None:
+    from aforo.api.relay import global_id
+    from aforo.storage.readiness import ready_runtime
+    from aforo.tenants.commands import create_tenant
+    from aforo.tenants.models import Environment
+
+    environment = Environment.TEST if test else Environment.LIVE
+    async with ready_runtime(settings) as runtime:
+        created = await create_tenant(runtime, name=name, environment=environment)
+    shown = {
+        "tenant": global_id("Tenant", created.tenant.tenant_id),
+        "apiKey": created.key.token,
+    }
+    print(json.dumps(shown, indent=2))
 
 
 def _settings_of(folder: Path) -> Settings:

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from aforo.api.app import create_app
+from aforo.api.websocket import MESSAGE_BYTES_MAX
 from aforo.sdk.errors import AforoError
 from aforo.storage.scope import Runtime
 
@@ -21,7 +22,8 @@ GRACE_SECONDS = 10
 """How long open requests may take once the process is told to stop."""
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2_048
-WEBSOCKET_MESSAGE_BYTES_MAX = 128 * 1024
+WEBSOCKET_MESSAGE_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
+"""Above what the application refuses in its own words."""
 
 
 class ListenError(AforoError):
