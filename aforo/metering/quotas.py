@@ -128,8 +128,10 @@ async def _advance(scope: Scope, segment: Confirmed) -> None:
         brought = list(_brought(by_customer[quota.customer_id], quota))
         if not brought:
             continue
+        # What is shown is never below 0, so a sum that may fall below it cannot be added to.
+        is_floored = quota.meter.allows_negative
         counter = advanced(
-            await _counter(scope, quota),
+            None if is_floored else await _counter(scope, quota),
             aggregation=quota.meter.aggregation,
             contributions=sum(brought, Decimal(0)),
             largest=max(brought),

@@ -1,20 +1,18 @@
 """A process that takes batches and seals them, until a fail point or the test kills it.
 
 `python -m tests.metering.crashable CONFIG`, where CONFIG is the JSON of `Config`. Each line on
-stdin names a fail point and begins a life in a fork of the process, so that the imports are paid
-for once; its exit code goes to stdout. With a folder, the process runs engines of its own there
-and lives one life itself.
+stdin begins a life in a fork of the process, so that the imports are paid for once, and may name
+a fail point; the life's exit code goes to stdout.
 
 A life connects to the test's socket and says hello. Each line that it gets is a list of batches,
-taken all at once; each is acknowledged by its number. After a line a life seals; with engines of
-its own it seals all the while.
+taken all at once; each is acknowledged by its number. After a line a life seals. With a folder a
+life runs engines of its own there, and seals all the while.
 """
 
 import asyncio
 import os
 import sys
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -77,17 +75,13 @@ def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     config = msgspec.json.decode(sys.argv[1], type=Config)
     plugins = load_registry()
-    for slow in ("pandas", "anyio._backends._asyncio"):
-        import_module(slow)  # Else every life would do so at its first insert.
     configure_mappers()
-    if config.urls is None:
-        with EmbeddedEngines.start(Path(config.folder)) as engines:
-            asyncio.run(_live_on(engines, config, plugins))
-        return
+    # An insert would import it, for a second of every life, to see that its data is no frame.
+    sys.modules["pandas"] = None  # type: ignore[assignment]
     for line in sys.stdin:
         if (child := os.fork()) == 0:
             os.environ["AFORO_FAILPOINT"] = line.strip()
-            asyncio.run(_live(opened(config, config.urls, plugins), config, config.urls))
+            _begin(config, plugins)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
@@ -104,6 +98,14 @@ def opened(config: Config, urls: Urls, plugins: Registry) -> Runtime:
         data_dir=Path(config.data_dir),
     )
     return open_runtime(settings, plugins, MovableClock(config.now))
+
+
+def _begin(config: Config, plugins: Registry) -> None:
+    if config.urls is None:
+        with EmbeddedEngines.start(Path(config.folder)) as engines:
+            asyncio.run(_live_on(engines, config, plugins))
+    else:
+        asyncio.run(_live(opened(config, config.urls, plugins), config, config.urls))
 
 
 async def _live_on(engines: EmbeddedEngines, config: Config, plugins: Registry) -> None:

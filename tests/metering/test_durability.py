@@ -109,13 +109,13 @@ async def test_the_death_of_every_process_at_once_loses_nothing_that_was_acknowl
         data_dir=str(tmp_path),
         tenant_id=new_id(),
     )
-    plugins = market.runtime.plugins
     journal: Journal | None = None
     chance = random.Random(1)
-    for deaths in range(KILLS_OF_EVERYTHING + 1):
-        async with crashable(config) as lives:
+    async with crashable(config) as lives:
+        for deaths in range(KILLS_OF_EVERYTHING + 1):
+            lives.spell()
             reader, writer, hello = await lives.begin()
-            runtime = opened(config, hello.urls, plugins)
+            runtime = opened(config, hello.urls, market.runtime.plugins)
             if journal is None:
                 journal = Journal(await open_market(runtime, TenantId(config.tenant_id)))
             if deaths == KILLS_OF_EVERYTHING:
@@ -130,6 +130,7 @@ async def test_the_death_of_every_process_at_once_loses_nothing_that_was_acknowl
                     journal.acknowledge(batch)
                     if number == last:
                         kill_at_once(family(hello.pid))
+                assert await lives.exit_code() == -signal.SIGKILL
             await runtime.close()
             writer.close()
 
@@ -221,8 +222,8 @@ class Lives:
     process: Process
     connections: asyncio.Queue[tuple[StreamReader, StreamWriter]]
 
-    def spell(self, point: str) -> None:
-        """Begin a life that ends at this fail point."""
+    def spell(self, point: str = "") -> None:
+        """Begin a life, which ends at this fail point if not before."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{point}\n".encode())
 

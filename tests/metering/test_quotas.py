@@ -1,0 +1,170 @@
+"""The live quota counters keep up with the aggregate, and are read from it where they cannot."""
+
+import dataclasses
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from aforo import worker
+from aforo.catalog import commands as catalog
+from aforo.catalog.models import Aggregation, EntitlementKind
+from aforo.catalog.validate import Filter
+from aforo.metering import quotas
+from aforo.metering.quota import QuotaUse
+from aforo.sdk.ids import TenantId
+from aforo.storage import clickhouse, redis
+from aforo.storage.clock import MovableClock
+from aforo.storage.scope import Runtime
+from aforo.subscriptions import commands as subscriptions
+from tests.metering.market import Market
+
+KINDS = {
+    "sum": Aggregation.SUM,
+    "corrected": Aggregation.SUM,
+    "count": Aggregation.COUNT,
+    "max": Aggregation.MAX,
+    "unique": Aggregation.UNIQUE,
+}
+
+
+@pytest.fixture
+async def market(runtime: Runtime, tenant_id: TenantId) -> Market:
+    """Acme may use 100 units of each kind of meter per month."""
+    async with runtime.scope(tenant_id) as scope:
+        meters = {
+            code: await catalog.create_meter(
+                scope,
+                code=code,
+                name=code,
+                event_type="llm.request",
+                aggregation=kind,
+                property_name=None if kind is Aggregation.COUNT else "tokens",
+                filters=[] if code == "corrected" else [Filter("kind", ["usage"])],
+                allows_negative=code == "corrected",
+            )
+            for code, kind in KINDS.items()
+        }
+        grants = [
+            await catalog.create_entitlement(
+                scope,
+                code=code,
+                name=code,
+                kind=EntitlementKind.QUOTA,
+                meter_id=meter.id,
+                quota=Decimal(100),
+            )
+            for code, meter in meters.items()
+        ]
+        product = await catalog.create_product(scope, code="llm", name="LLM")
+        plan = await catalog.create_rate_plan(
+            scope,
+            code="llm",
+            name="LLM",
+            currency="USD",
+            lines=[catalog.NewLine(code="fee", name="Fee", model="FLAT", settings={"fee": "1"})],
+        )
+        offering = await catalog.create_offering(
+            scope,
+            code="llm",
+            name="LLM",
+            product_id=product.id,
+            rate_plan_id=plan.id,
+            entitlement_ids=[grant.id for grant in grants],
+        )
+        customer = await subscriptions.create_customer(
+            scope, external_id="acme", name="Acme", currency="USD"
+        )
+        subscription = await subscriptions.create_subscription(
+            scope,
+            customer_id=customer.id,
+            offering_id=offering.id,
+            starts_at=scope.now - timedelta(days=100),
+            anchor_day=1,
+        )
+    return Market(runtime, tenant_id, meters, {"acme": customer.id}, {"acme": subscription.id})
+
+
+async def test_counters_keep_up_with_the_aggregate_segment_by_segment(
+    market: Market, without_clickhouse: Market
+) -> None:
+    for batch in ((5, 7), (40,), (7, 3), (5,)):
+        await market.take(*(used(market, tokens) for tokens in batch))
+        assert await worker.seal_once(market.runtime)
+        # Read without ClickHouse: it is the counters that say so.
+        assert await uses(without_clickhouse) == await aggregates(market)
+    assert await uses(market) == {"sum": 67, "corrected": 67, "count": 6, "max": 40, "unique": 4}
+
+
+async def test_a_counter_is_of_one_billing_period(market: Market, clock: MovableClock) -> None:
+    await market.take(used(market, 5), used(market, 6, ago=timedelta(days=40)))
+    assert await worker.seal_once(market.runtime)
+    assert (await uses(market))["sum"] == 5
+    clock.advance(timedelta(days=20))
+    assert (await uses(market))["sum"] == 0
+
+
+async def test_corrections_below_zero_leave_a_counter_where_the_aggregate_is(
+    market: Market,
+) -> None:
+    for tokens, total in ((5, 5), (-9, 0), (10, 6), (-1, 5)):
+        await market.take(used(market, tokens))
+        assert await worker.seal_once(market.runtime)
+        assert (await uses(market))["corrected"] == total
+
+
+async def test_a_counter_that_missed_a_segment_is_mended_by_the_next(
+    market: Market, without_clickhouse: Market
+) -> None:
+    await market.take(used(market, 5))
+    assert await worker.seal_once(market.runtime)
+    await market.take(used(market, 6))
+    assert await market.seal()  # Whoever sealed died before the counters moved.
+    assert (await uses(without_clickhouse))["sum"] == 5
+    await market.take(used(market, 7))
+    assert await worker.seal_once(market.runtime)
+    assert await uses(without_clickhouse) == await aggregates(market)
+
+
+async def test_counters_lost_with_redis_are_read_from_the_aggregate(market: Market) -> None:
+    await market.take(used(market, 5))
+    live = redis.Live("redis://127.0.0.1:1/0")
+    away = dataclasses.replace(market, runtime=dataclasses.replace(market.runtime, live=live))
+    assert await worker.seal_once(away.runtime)
+    assert await uses(away) == await uses(market) == await aggregates(market)
+    await live.close()
+
+
+async def test_units_beyond_a_quota_are_overage(market: Market) -> None:
+    await market.take(used(market, 80), used(market, 50))
+    assert await worker.seal_once(market.runtime)
+    async with market.scope() as scope:
+        found = await quotas.quota_uses(scope, [market.customers["acme"]])
+    [use] = [use for quota, use in found[market.customers["acme"]] if quota.meter.code == "sum"]
+    assert use == QuotaUse(limit=Decimal(100), used=Decimal(130))
+    assert (use.remaining, use.overage) == (Decimal(0), Decimal(30))
+
+
+@pytest.fixture
+def without_clickhouse(market: Market) -> Market:
+    events = clickhouse.Events("http://aforo:x@127.0.0.1:1/aforo")
+    return dataclasses.replace(market, runtime=dataclasses.replace(market.runtime, events=events))
+
+
+def used(market: Market, tokens: int, *, ago: timedelta = timedelta(hours=1)) -> dict[str, Any]:
+    """Usage, or below zero a correction, which only one of the meters sees."""
+    kind = "usage" if tokens >= 0 else "correction"
+    return market.event(ago=ago, properties={"tokens": tokens, "kind": kind})
+
+
+async def uses(market: Market) -> dict[str, Decimal]:
+    """What acme used, by the code of the quota."""
+    async with market.scope() as scope:
+        found = await quotas.quota_uses(scope, [market.customers["acme"]])
+    return {quota.entitlement.code: use.used for quota, use in found[market.customers["acme"]]}
+
+
+async def aggregates(market: Market) -> dict[str, Decimal]:
+    """The same by the aggregate; all of a test's usage is in one period."""
+    return {code: await market.used(code) for code in market.meters}
