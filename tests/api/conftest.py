@@ -1,12 +1,17 @@
 """What tests of the API share."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import create_tenant
-from tests.api.forms import GraphQL, http, poster
+from tests.api.forms import GraphQL, change, http, poster
+from tests.api.shop import Shop, call
+
+Send = Callable[..., Awaitable[dict[str, Any]]]
+RunJobs = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture
@@ -15,3 +20,24 @@ async def other(runtime: Runtime) -> AsyncIterator[GraphQL]:
     stranger = await create_tenant(runtime, name="Another tenant")
     async with http(runtime, stranger) as client:
         yield poster(client)
+
+
+@pytest.fixture
+async def shop(graphql: GraphQL) -> Shop:
+    return await Shop(graphql).open()
+
+
+@pytest.fixture
+async def billed(graphql: GraphQL, shop: Shop, send: Send, run_jobs: RunJobs) -> Shop:
+    """October is billed: five calls of 100.5 tokens in all."""
+    sizes = ["0.1", 0.4, 50, "25", 25.0]
+    answer = await send(*(call(number, tokens) for number, tokens in enumerate(sizes)))
+    assert answer["accepted"] == 5, answer
+    await run_jobs()
+    run = await change(graphql, "startBillRun", until="2026-11-20T12:00:00Z")
+    assert run["__typename"] == "BillRun"
+    await run_jobs()
+    query = "query($id: ID!) { node(id: $id) { ... on BillRun { state invoices parked failure } } }"
+    done = await graphql(query, id=run["id"])
+    assert done["node"] == {"state": "DONE", "invoices": 1, "parked": 0, "failure": None}
+    return shop
