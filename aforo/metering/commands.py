@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from aforo.metering import queries
 from aforo.metering.canonical import canonical
-from aforo.metering.deduplicate import KeyedEvent, against, firsts, keyed
+from aforo.metering.deduplicate import KeyedEvent, against, keyed
 from aforo.metering.enrich import RateInForce, cost_of
 from aforo.metering.ingest import SentEvent, key_of, read_event
 from aforo.metering.models import EventConflict, IngestBatch, KeyState, QuarantinedEvent
@@ -74,8 +74,8 @@ async def ingest(
     verdicts += seen
 
     meters = await queries.meter_rules(scope, {item.event.type for item in fresh})
-    units = _validated(fresh, meters, verdicts)
-    heads, repeats = firsts([item for item in fresh if item.index in units])
+    units, repeats = _validated(fresh, meters, verdicts)
+    heads = [item for item in fresh if item.index in units]
     kept = await _enriched(scope, heads, units, meters, key_pepper=key_pepper)
     kept, lost = await _take_keys(scope, kept)
     verdicts += lost
@@ -115,16 +115,25 @@ def _validated(
     fresh: Sequence[KeyedEvent],
     meters: Mapping[str, Sequence[MeterRule]],
     verdicts: list[Verdict],
-) -> dict[int, _Units]:
-    """Stage 2 against the meters, by index. What is rejected holds no key, so it leaves here."""
+) -> tuple[dict[int, _Units], list[KeyedEvent]]:
+    """Stage 2 against the meters, by index, and the events whose key an earlier one has taken.
+
+    What is rejected holds no key, and leaves it to the next event that has it.
+    """
     units: dict[int, _Units] = {}
+    repeats: list[KeyedEvent] = []
+    taken: set[bytes] = set()
     for item in fresh:
+        if item.key_hash in taken:
+            repeats.append(item)
+            continue
         found = check_meters(item.event, meters)
         if isinstance(found, Refusal) and found.kind is VerdictKind.REJECTED:
             verdicts.append(found.at(item.index, item.event.key))
         else:
             units[item.index] = found
-    return units
+            taken.add(item.key_hash)
+    return units, repeats
 
 
 async def _enriched(

@@ -59,13 +59,6 @@ def against(
     return fresh, verdicts
 
 
-def firsts(events: Sequence[KeyedEvent]) -> tuple[list[KeyedEvent], list[KeyedEvent]]:
-    """Part a batch into the first event of each key, and the later ones that repeat a key."""
-    holders: dict[bytes, KeyedEvent] = {}
-    repeats = [item for item in events if holders.setdefault(item.key_hash, item) is not item]
-    return list(holders.values()), repeats
-
-
 def _seen_before(item: KeyedEvent, first: KnownKey) -> Verdict:
     if item.payload_hash == first.payload_hash:
         kind, message = VerdictKind.DUPLICATE, "this event was taken before; it counts once"

@@ -23,6 +23,8 @@ from aforo.storage.scope import Runtime, Scope
 from aforo.subscriptions import commands as subscriptions
 
 ROUNDS_MAX = 20
+KEPT = ("event_key", "event_inbox", "quarantined_event", "event_conflict", "ingest_batch")
+"""Tables that a batch writes."""
 _KEYS = count()
 
 

@@ -1,4 +1,4 @@
-"""Stage 3: what is the same event, and who of a batch comes first."""
+"""Stage 3: what is the same event."""
 
 import itertools
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from aforo.metering.deduplicate import KeyedEvent, KnownKey, against, firsts, keyed
+from aforo.metering.deduplicate import KeyedEvent, KnownKey, against, keyed
 from aforo.metering.ingest import SentEvent, read_event
 from aforo.metering.verdicts import Stage, VerdictKind
 
@@ -104,13 +104,6 @@ def test_a_known_key_with_the_same_body_is_a_duplicate_and_with_another_a_confli
         (1, "b", VerdictKind.CONFLICT, "CONFLICT"),
     ]
     assert all(one.stage is Stage.DEDUPLICATION and one.event_id == FIRST for one in verdicts)
-
-
-def test_the_first_of_each_key_in_a_batch_goes_on_and_the_others_are_held_against_it() -> None:
-    batch = [item(key, index=index) for index, key in enumerate("abacab")]
-    heads, repeats = firsts(batch)
-    assert [one.index for one in heads] == [0, 1, 3]
-    assert [one.index for one in repeats] == [2, 4, 5]
 
 
 def item(key: str, *, index: int = 0) -> KeyedEvent:
