@@ -16,6 +16,7 @@ from aforo.plugins import Registry, load_registry
 from aforo.sdk.errors import PluginError, Unavailable
 from aforo.settings import Settings
 from aforo.storage import readiness
+from aforo.storage.clock import Clock
 from aforo.storage.jobs import Job, JobState
 from aforo.storage.migrate import pending_in_postgres
 from aforo.storage.redis import UNREACHABLE
@@ -44,10 +45,10 @@ class Finding:
     advice: str | None = None
 
 
-async def examine(settings: Settings) -> list[Finding]:
+async def examine(settings: Settings, clock: Clock | None = None) -> list[Finding]:
     """Look everything over. What cannot be asked, because what it needs is down, is left out."""
     registry, plugins = _plugins()
-    runtime = open_runtime(settings, registry)
+    runtime = open_runtime(settings, registry, clock)
     try:
         engines = await asyncio.gather(_postgresql(runtime), _redis(runtime), _clickhouse(runtime))
     finally:

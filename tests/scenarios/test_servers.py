@@ -93,7 +93,6 @@ def migrated(environment: dict[str, str]) -> dict[str, str]:
     assert first.returncode == 0, first.stderr
     assert "applied postgres " in first.stdout
     assert "applied clickhouse " in first.stdout
-    assert run("migrate", environment=environment).stdout == "nothing was missing\n"
     return environment
 
 
@@ -133,23 +132,6 @@ def test_processes_share_the_work_and_the_rest_go_on_when_some_are_killed(
         assert workers[1].end(signal.SIGINT) == 0, workers[1].said
         assert all(gone(family) for family in families)
         assert "Traceback" not in second.process.said + workers[1].said
-
-
-def test_a_login_that_could_pass_the_walls_is_refused_at_the_start(
-    migrated: dict[str, str],
-) -> None:
-    owner = {**migrated, "AFORO_DATABASE_URL": migrated["AFORO_OWNER_DATABASE_URL"]}
-    for command in ("serve", "worker"):
-        refused = run(command, environment=owner)
-        assert refused.returncode == 1
-        assert refused.stderr.startswith("aforo: the login aforo_owner in AFORO_DATABASE_URL owns")
-        assert refused.stderr.count("\n") == 1
-
-
-def test_the_api_does_not_listen_to_others_without_tls(migrated: dict[str, str]) -> None:
-    refused = run("serve", "--host", "0.0.0.0", environment=migrated)
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("aforo: 0.0.0.0 can be reached from outside")
 
 
 def test_the_doctor_finds_a_healthy_installation_and_each_fault(
