@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aforo.metering.commands import BatchRefused
@@ -38,9 +38,7 @@ async def stall(shared_runtime: Runtime) -> Market:
     return await open_market(shared_runtime, TenantId(new_id()))
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, max_examples=40)
 @given(batches)
 async def test_the_verdicts_are_those_of_a_dictionary(
     stall: Market, batches: list[tuple[list[tuple[str, str]], bool]]
