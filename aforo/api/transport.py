@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
+import structlog
 from graphql import OperationType
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -10,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from aforo.api.answers import Unreadable, decode_json, json_response
 from aforo.api.documents import DocumentRefused, Operation, Request
-from aforo.api.errors import format_aforo_error
+from aforo.api.errors import format_aforo_error, masked
 from aforo.api.limits import BODY_BYTES_MAX
 from aforo.api.protocol import (
     Answer,
@@ -38,6 +39,8 @@ _SPOKEN = (GRAPHQL_JSON, JSON, EVENT_STREAM)
 _GET_PARAMETERS = ("query", "operationName")
 _GET_JSON_PARAMETERS = ("variables", "extensions")
 
+log = structlog.get_logger()
+
 Page = Callable[[HttpRequest], Awaitable[Response] | None]
 
 
@@ -59,8 +62,7 @@ class GraphQLHttp:
     async def _respond(self, request: HttpRequest) -> Response | EventStream:
         media_type = JSON
         try:
-            if request.method not in {"GET", "POST"}:
-                raise _wrong_method("GET, POST", "GraphQL is asked by POST or GET")
+            _demand_method(request)
             if request.method == "GET" and (shown := self._page(request)) is not None:
                 return await shown
             media_type = preferred_type(request.headers.get("accept", ""))
@@ -77,6 +79,13 @@ class GraphQLHttp:
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 media_type=_as_json(media_type),
                 headers={"Retry-After": str(error.retry_after_seconds)},
+            )
+        except Exception:
+            request_id = request.state.request_id
+            log.exception("a GraphQL request failed", request_id=request_id)
+            errors = {"errors": [masked(request_id)]}
+            return json_response(
+                errors, HTTPStatus.INTERNAL_SERVER_ERROR, media_type=_as_json(media_type)
             )
 
     async def _answer(
@@ -153,6 +162,11 @@ def _from_query_string(request: HttpRequest) -> Request:
             except Unreadable as error:
                 raise Refused(400, "BAD_REQUEST", f"`{name}` is no JSON: {error}") from error
     return read_request(asked)
+
+
+def _demand_method(request: HttpRequest) -> None:
+    if request.method not in {"GET", "POST"}:
+        raise _wrong_method("GET, POST", "GraphQL is asked by POST or GET")
 
 
 def _demand_fit(request: HttpRequest, operation: Operation, media_type: str) -> None:

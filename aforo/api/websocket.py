@@ -10,9 +10,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from aforo.api.answers import Unreadable, decode_json, encode_json
 from aforo.api.documents import DocumentRefused
-from aforo.api.errors import FormattedError
+from aforo.api.errors import FormattedError, masked
 from aforo.api.protocol import (
     RECHECK_SECONDS,
+    Answer,
     GraphQLService,
     document_answer,
     read_request,
@@ -181,31 +182,45 @@ class _Connection:
     async def _operate(self, id_: str, payload: dict[str, Any]) -> None:
         assert self._credential is not None, "operations start after connection_init"
         try:
-            operation = self._service.prepare(read_request(payload), self._credential)
+            errors = await self._run(id_, payload, self._credential)
         except DocumentRefused as refused:
-            await self._fail(id_, document_answer(refused, self._request_id).body["errors"])
-            return
+            errors = document_answer(refused, self._request_id).body["errors"]
         except Refused as refused:
-            await self._fail(id_, refusal_errors(refused))
+            errors = refusal_errors(refused)
+        except (OSError, RuntimeError, TimeoutError, WebSocketDisconnect):
+            raise  # The socket takes nothing more, so there is nobody to tell.
+        except Exception:
+            log.exception("an operation failed", request_id=self._request_id)
+            errors = [masked(self._request_id)]
+        if errors:
+            await self._fail(id_, errors)
             return
-        if operation.kind is OperationType.SUBSCRIPTION:
-            answers = self._service.subscribe(operation, self._credential, self._request_id)
-            try:
-                async for answer in answers:
-                    if answer.is_request_error:
-                        await self._fail(id_, answer.body["errors"])
-                        return
-                    await self._send({"type": "next", "id": id_, "payload": answer.body})
-            finally:
-                await answers.aclose()  # type: ignore[attr-defined]
-        else:
-            answer = await self._service.execute(operation, self._credential, self._request_id)
-            if answer.is_request_error:
-                await self._fail(id_, answer.body["errors"])
-                return
-            await self._send({"type": "next", "id": id_, "payload": answer.body})
         self._done(id_)
         await self._send({"type": "complete", "id": id_})
+
+    async def _run(
+        self, id_: str, payload: dict[str, Any], credential: Credential
+    ) -> list[FormattedError]:
+        """Send what an operation gives; the errors if nothing was executed."""
+        operation = self._service.prepare(read_request(payload), credential)
+        if operation.kind is not OperationType.SUBSCRIPTION:
+            answer = await self._service.execute(operation, credential, self._request_id)
+            return await self._next(id_, answer)
+        answers = self._service.subscribe(operation, credential, self._request_id)
+        try:
+            async for answer in answers:
+                if errors := await self._next(id_, answer):
+                    return errors
+        finally:
+            await answers.aclose()  # type: ignore[attr-defined]
+        return []
+
+    async def _next(self, id_: str, answer: Answer) -> list[FormattedError]:
+        if answer.is_request_error:
+            errors: list[FormattedError] = answer.body["errors"]
+            return errors
+        await self._send({"type": "next", "id": id_, "payload": answer.body})
+        return []
 
     async def _fail(self, id_: str, errors: list[FormattedError]) -> None:
         self._done(id_)

@@ -3,10 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import httpx2
 import pytest
 
+from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
-from aforo.tenants.commands import create_tenant
+from aforo.tenants.commands import NewTenant, create_tenant
+from tests.api import small
 from tests.api.forms import GraphQL, change, http, poster
 from tests.api.shop import Shop, call
 
@@ -20,6 +23,17 @@ async def other(runtime: Runtime) -> AsyncIterator[GraphQL]:
     stranger = await create_tenant(runtime, name="Another tenant")
     async with http(runtime, stranger) as client:
         yield poster(client)
+
+
+@pytest.fixture
+async def small_client(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[httpx2.AsyncClient]:
+    """The small schema over HTTP."""
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app=create_app(runtime, schema=small.schema)),
+        base_url="http://aforo.test",
+        headers={"Authorization": f"Bearer {tenant.key.token}"},
+    ) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The scalars at the API's edge: exact numbers, moments with a zone, bounded JSON."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -9,7 +8,6 @@ import httpx2
 import pytest
 from graphql import GraphQLError
 
-from aforo.api.app import create_app
 from aforo.api.scalars import (
     parse_decimal,
     parse_integer,
@@ -18,9 +16,6 @@ from aforo.api.scalars import (
     show_integer,
     show_moment,
 )
-from aforo.storage.scope import Runtime
-from aforo.tenants.commands import NewTenant
-from tests.api import small
 
 
 @pytest.mark.parametrize(
@@ -136,19 +131,12 @@ def test_a_big_integer_has_53_bits() -> None:
         show_integer(2**53)
 
 
+SENT = {"Content-Type": "application/json"}
+
+
 def _with_variable(query: str, written: str) -> str:
     """A request whose variable `v` is this JSON text, digit by digit."""
     return f'{{"query": {json.dumps(query)}, "variables": {{"v": {written}}}}}'
-
-
-@pytest.fixture
-async def small_client(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app=create_app(runtime, schema=small.schema)),
-        base_url="http://aforo.test",
-        headers={"Authorization": f"Bearer {tenant.key.token}", "Content-Type": "application/json"},
-    ) as opened:
-        yield opened
 
 
 @pytest.mark.anyio
@@ -172,7 +160,7 @@ async def test_json_numbers_never_become_floats(
     variable = _with_variable("query($v: JSON!) { kind(value: $v) }", written)
     bodies = [literal] if written == "null" else [variable, literal]
     for body in bodies:
-        answer = (await small_client.post("/graphql", content=body)).json()
+        answer = (await small_client.post("/graphql", content=body, headers=SENT)).json()
         if written != "null":
             assert answer == {"data": {"kind": kind}}
         else:
@@ -185,7 +173,7 @@ async def test_json_numbers_never_become_floats(
 )
 async def test_json_comes_back_digit_by_digit(small_client: httpx2.AsyncClient, value: str) -> None:
     body = _with_variable("query($v: JSON!) { echo(value: $v) }", value)
-    response = await small_client.post("/graphql", content=body)
+    response = await small_client.post("/graphql", content=body, headers=SENT)
     assert response.text == f'{{"data":{{"echo":{value}}}}}'
 
 
@@ -197,7 +185,7 @@ async def test_json_is_sixteen_levels_deep_at_most(small_client: httpx2.AsyncCli
         if literal:
             query = f"{{ echo(value: {value}) }}"
         body = json.dumps({"query": query, "variables": {"v": json.loads(value)}})
-        answer = (await small_client.post("/graphql", content=body)).json()
+        answer = (await small_client.post("/graphql", content=body, headers=SENT)).json()
         return [error["extensions"]["code"] for error in answer.get("errors", [])]
 
     for literal in (True, False):
@@ -216,7 +204,7 @@ async def test_a_wrong_decimal_is_the_callers_mistake_wherever_it_stands(
     variable = _with_variable("query($v: Decimal!) { twice(value: $v) }", value)
     literal = json.dumps({"query": f"{{ twice(value: {value}) }}"})
     for body in (variable, literal):
-        answer = (await small_client.post("/graphql", content=body)).json()
+        answer = (await small_client.post("/graphql", content=body, headers=SENT)).json()
         codes = {error["extensions"]["code"] for error in answer["errors"]}
         assert codes <= {"BAD_USER_INPUT", "GRAPHQL_VALIDATION_FAILED"}
         assert "data" not in answer
@@ -229,6 +217,6 @@ async def test_a_decimal_survives_the_way_there_and_back(
     query = "query($v: Decimal!) { twice(value: $v) }"
     for sent, twice in (("0.1", "0.2"), (0, "0"), ("123456789012345.123456789012345678", None)):
         body = json.dumps({"query": query, "variables": {"v": sent}})
-        answer = (await small_client.post("/graphql", content=body)).json()
+        answer = (await small_client.post("/graphql", content=body, headers=SENT)).json()
         with_all_digits = twice or "246913578024690.246913578024691356"
         assert Decimal(answer["data"]["twice"]) == Decimal(with_all_digits)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aforo.api import protocol, websocket
+from aforo.api import documents, protocol, websocket
 from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key, revoke_api_key
@@ -97,6 +97,23 @@ async def test_a_stream_that_breaks_is_masked(socket: Socket) -> None:
     assert broken["payload"]["errors"][0]["extensions"]["code"] == "INTERNAL"
     assert small.SECRET not in str(broken)
     assert (await socket.receive())["type"] == "complete"
+
+
+async def test_a_bug_before_execution_is_masked_and_the_socket_goes_on(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError(small.SECRET)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(documents, "check_cost", broken)
+        await socket.subscribe("{ hello }")
+        failed = await socket.receive()
+    assert failed["type"] == "error"
+    assert failed["payload"][0]["extensions"]["code"] == "INTERNAL"
+    assert small.SECRET not in str(failed)
+    await socket.subscribe("{ hello }")
+    assert (await socket.receive())["type"] == "next"
 
 
 async def test_complete_ends_a_subscription(socket: Socket) -> None:
