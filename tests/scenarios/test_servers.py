@@ -134,6 +134,25 @@ def test_processes_share_the_work_and_the_rest_go_on_when_some_are_killed(
         assert "Traceback" not in second.process.said + workers[1].said
 
 
+def test_the_demo_fills_servers_in_beside_their_workers(
+    migrated: dict[str, str], tmp_path: Path
+) -> None:
+    with ExitStack() as cleanup:
+        worker = _worker(2, migrated, tmp_path, cleanup)
+        demo = Running(
+            ["demo", "--attach", "--folder", str(tmp_path / "demo"), "--url", "https://aforo.test"],
+            log=tmp_path / "demo.log",
+            environment=migrated,
+        )
+        cleanup.callback(demo.process.kill)
+        key_file = tmp_path / "demo" / "demo.json"
+        assert wait_until(key_file.exists, seconds=READY_SECONDS), demo.said
+        assert json.loads(key_file.read_text())["url"] == "https://aforo.test"
+        assert demo.end(signal.SIGTERM) == 0, demo.said
+        assert worker.end(signal.SIGTERM) == 0, worker.said
+        assert "Traceback" not in demo.said + worker.said
+
+
 def test_the_doctor_finds_a_healthy_installation_and_each_fault(
     migrated: dict[str, str],
 ) -> None:
