@@ -1,5 +1,6 @@
 """Finds the installed plugins, checks what they bring, and freezes it into a registry."""
 
+import asyncio
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,12 @@ from aforo.sdk import (
 ENTRY_POINT_GROUP = "aforo"
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _KEY_CHARACTERS_MAX = 64
+_TOLD_CHARACTERS_MAX = 500
+# Control characters, line ends and halves of a surrogate pair: PostgreSQL stores not all of them.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+FAILURES = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
+"""All that a plugin's code can raise where nothing is awaited: none of them may end a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,21 @@ def load_registry(*, extra: Sequence[object] = ()) -> Registry:
     )
 
 
+def told(error: BaseException) -> str:
+    """The kind of an error and what it says: one line that can be stored, of bounded length."""
+    try:
+        said = str(error)[:_TOLD_CHARACTERS_MAX]
+    except Exception:  # noqa: BLE001 (a plugin's error may fail even at this)
+        said = ""
+    said = _UNPRINTABLE.sub(" ", said).strip()
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def is_printable(text: object, *, length_max: int) -> bool:
+    """Whether it is text of 1 to `length_max` characters that can be stored and seen."""
+    return isinstance(text, str) and 0 < len(text) <= length_max and not _UNPRINTABLE.search(text)
+
+
 def _installed() -> Iterator[_Plugin]:
     found = [(point.dist, point) for point in entry_points(group=ENTRY_POINT_GROUP)]
     # In a fixed order, so that a clash is reported the same way on every machine.
@@ -89,7 +111,7 @@ def _installed() -> Iterator[_Plugin]:
             implementation = entry_point.load()
         except Exception as error:  # A plugin's import may raise anything at all.
             raise PluginError(
-                f"{name} cannot be imported ({entry_point.value}): {_told(error)}; "
+                f"{name} cannot be imported ({entry_point.value}): {told(error)}; "
                 f"fix or uninstall {distribution}"
             ) from error
         yield _Plugin(name, distribution, version, implementation)
@@ -152,7 +174,7 @@ def _returned(plugin: _Plugin, implementation: pluggy.HookImpl) -> list[object]:
     try:
         return list(cast("Iterable[object]", implementation.function()))
     except Exception as error:  # A plugin's code may raise anything at all.
-        raise PluginError(f"{plugin.name}: {hook} failed: {_told(error)}") from error
+        raise PluginError(f"{plugin.name}: {hook} failed: {told(error)}") from error
 
 
 def _checked(plugin: _Plugin, candidate: object, base: type[Component]) -> type[Component]:
@@ -191,10 +213,5 @@ def _fault_of_kind(component: type[Component]) -> str:
     try:
         settings_form(component)
     except PydanticUserError as error:
-        return f"has settings without a JSON schema: {_told(error)}"
+        return f"has settings without a JSON schema: {told(error)}"
     return ""
-
-
-def _told(error: Exception) -> str:
-    first_line = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

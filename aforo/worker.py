@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from aforo.actions import commands as actions
 from aforo.billing import commands as billing
 from aforo.metering import quotas, sealer
+from aforo.plugins import told
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
 from aforo.signals import commands as signals
@@ -128,7 +129,7 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
     if taken.tries > kind.tries_max:
         # Only a lease that ran out leads here: whatever it does, it takes its worker with it.
         failure = f"its worker was gone {kind.tries_max} times before it was done"
-        await queue.give_back(runtime, taken, failure=failure, tries_max=kind.tries_max)
+        await _failed(runtime, taken, failure)
         log.error("job given up", job=taken.name.value, job_id=str(job_id), error=failure)
         return
     try:
@@ -140,9 +141,7 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
         await asyncio.shield(queue.hand_back(runtime, taken))
         raise
     except Exception as error:  # noqa: BLE001 (whatever went wrong, the row must say so)
-        again = await queue.give_back(
-            runtime, taken, failure=_told(error), tries_max=kind.tries_max
-        )
+        again = await _failed(runtime, taken, told(error))
         # Expected trouble is one line; a bug comes with its stack.
         write = log.warning if isinstance(error, AforoError) else log.exception
         write(
@@ -151,12 +150,18 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
             job_id=str(job_id),
             tries=taken.tries,
             again=again,
-            error=_told(error),
+            error=told(error),
         )
-        if not again and taken.name is JobName.BILL:
-            async with runtime.scope(tenant_id) as scope:
-                run_id = BillRunId(UUID(taken.arguments["bill_run_id"]))
-                await billing.fail(scope, run_id, _told(error))
+
+
+async def _failed(runtime: Runtime, taken: queue.Lease, failure: str) -> bool:
+    """Record why a job was not done; whether it will be tried again."""
+    tries_max = JOBS[taken.name].tries_max
+    if taken.name is JobName.BILL and taken.tries >= tries_max:
+        # Before the job is given up: were we to die in between, nobody would tell the run.
+        async with runtime.scope(taken.tenant_id) as scope:
+            await billing.fail(scope, BillRunId(UUID(taken.arguments["bill_run_id"])), failure)
+    return await queue.give_back(runtime, taken, failure=failure, tries_max=tries_max)
 
 
 async def seal_once(runtime: Runtime) -> bool:
@@ -256,7 +261,3 @@ async def _patiently(name: str, work: Callable[[], Awaitable[None]]) -> None:
                 raise  # A fault while stopping: there is nothing to start again.
             log.exception("started again after a fault", work=name)
             await asyncio.sleep(RETRY_SECONDS)
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

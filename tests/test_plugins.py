@@ -233,7 +233,7 @@ def test_a_hook_that_raises_or_returns_no_list_is_refused() -> None:
         raise RuntimeError("no licence\nsecond line")
 
     message = refusal(plugin(register_pricing_models=explode))
-    assert message == "plugin 'acme': explode failed: RuntimeError: no licence"
+    assert message == "plugin 'acme': explode failed: RuntimeError: no licence second line"
     assert "failed: TypeError" in refusal(plugin(register_pricing_models=lambda: None))
 
 

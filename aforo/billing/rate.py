@@ -6,7 +6,7 @@ from decimal import Decimal, DecimalException
 from itertools import islice
 from typing import Any
 
-from aforo.plugins import Registry
+from aforo.plugins import FAILURES, Registry, is_printable, told
 from aforo.sdk import (
     FixedAmount,
     Invalid,
@@ -70,8 +70,8 @@ def rate(model: PricingModel, usage: Usage) -> RatedLine:
             f"{_named(model)} loses digits ({type(error).__name__}); it must use `divide` where "
             "it means a division"
         ) from error
-    except Exception as error:  # A plugin may raise anything at all.
-        raise PluginError(f"{_named(model)} failed: {type(error).__name__}: {error}") from error
+    except FAILURES as error:  # A plugin may raise anything at all.
+        raise PluginError(f"{_named(model)} failed: {told(error)}") from error
     if total < 0:
         raise PluginError(f"{_named(model)} gave a wrong answer: its lines sum to {total:f}")
     unrounded = _settled(total)
@@ -92,11 +92,11 @@ def pricing_model(plugins: Registry, key: str, settings: Mapping[str, Any]) -> P
         raise PluginError(f"no installed plugin brings the pricing model {key!r}; install it again")
     try:
         return configure(kind, settings)
-    except Exception as error:  # They fitted when they were saved; the plugin has changed since.
-        told = error.field if isinstance(error, Invalid) else type(error).__name__
+    except FAILURES as error:  # They fitted when they were saved; the plugin has changed since.
+        field = f"{error.field}: " if isinstance(error, Invalid) else ""
         raise PluginError(
             f"the pricing model {key!r} ({kind.__module__}.{kind.__qualname__}) refuses the "
-            f"settings that were saved for it: {told}: {error}"
+            f"settings that were saved for it: {field}{told(error)}"
         ) from error
 
 
@@ -104,8 +104,8 @@ def needs_values(model: PricingModel) -> bool:
     """Whether the model wants the value of each event. Raises: `PluginError`."""
     try:
         return bool(model.prices_events())
-    except Exception as error:  # A plugin may raise anything at all.
-        raise PluginError(f"{_named(model)} failed: {type(error).__name__}: {error}") from error
+    except FAILURES as error:  # A plugin may raise anything at all.
+        raise PluginError(f"{_named(model)} failed: {told(error)}") from error
 
 
 class _WrongAnswer(Exception):
@@ -124,8 +124,8 @@ def _items(answer: object) -> Sequence[object]:
 def _step(item: object) -> Step:
     if not isinstance(item, PricedLine | FixedAmount):
         raise _WrongAnswer(f"a {type(item).__name__} is neither PricedLine nor FixedAmount")
-    if not isinstance(item.label, str) or not 0 < len(item.label) <= LABEL_CHARACTERS_MAX:
-        raise _WrongAnswer(f"a label is text of 1 to {LABEL_CHARACTERS_MAX} characters")
+    if not is_printable(item.label, length_max=LABEL_CHARACTERS_MAX):
+        raise _WrongAnswer(f"a label is text of 1 to {LABEL_CHARACTERS_MAX} printable characters")
     if isinstance(item, FixedAmount):
         return Step(item.label, None, None, _number(item.amount, item.label))
     quantity = _number(item.quantity, item.label)

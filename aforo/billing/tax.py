@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil, floor
 
+from aforo.plugins import is_printable
 from aforo.sdk import (
     AppliedTax,
     PluginError,
@@ -109,8 +110,11 @@ def checked(answer: object, lines: Sequence[TaxableLine], *, engine: str) -> tup
 
 def _fault(tax: AppliedTax, known: set[str]) -> str:
     for text in (tax.name, tax.jurisdiction):
-        if not isinstance(text, str) or not 0 < len(text) <= NAME_CHARACTERS_MAX:
-            return f"names and jurisdictions are texts of 1 to {NAME_CHARACTERS_MAX} characters"
+        if not is_printable(text, length_max=NAME_CHARACTERS_MAX):
+            return (
+                "names and jurisdictions are texts of 1 to "
+                f"{NAME_CHARACTERS_MAX} printable characters"
+            )
     if not isinstance(tax.inclusive, bool):
         return f"{tax.name!r} does not say whether it is inclusive"
     if not _is_bounded(tax.rate) or tax.rate > RATE_MAX:

@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from aforo.billing.models import TaxSettings
 from aforo.billing.tax import checked
+from aforo.plugins import FAILURES, told
 from aforo.sdk import (
     AppliedTax,
     Invalid,
@@ -45,8 +46,8 @@ async def set_tax_engine(scope: Scope, *, engine: str, settings: Mapping[str, An
         comes_back = configure(kind, stored) == component
     except Invalid:
         raise
-    except Exception as error:  # A plugin's code may raise anything at all.
-        raise _broken(engine, f"{type(error).__name__}: {error}") from error
+    except FAILURES as error:  # A plugin's code may raise anything at all.
+        raise _broken(engine, told(error)) from error
     if not comes_back:
         raise _broken(engine, "its settings do not come back from JSON as they went in")
     if "\\u0000" in json.dumps(stored):
@@ -80,11 +81,11 @@ async def engine_in_force(scope: Scope) -> TaxEngine | None:
         )
     try:
         return configure(kind, row.settings)
-    except Exception as error:  # They fitted when they were saved; the plugin has changed since.
-        told = error.field if isinstance(error, Invalid) else type(error).__name__
+    except FAILURES as error:  # They fitted when they were saved; the plugin has changed since.
+        field = f"{error.field}: " if isinstance(error, Invalid) else ""
         raise PluginError(
             f"the tax engine {row.engine!r} refuses the settings that were saved for it: "
-            f"{told}: {error}"
+            f"{field}{told(error)}"
         ) from error
 
 
@@ -97,22 +98,18 @@ async def quote(engine: TaxEngine, request: TaxRequest) -> tuple[AppliedTax, ...
     try:
         with anyio.fail_after(ANSWER_TIMEOUT_SECONDS):
             answer: object = await engine.quote(request)
-    except TaxUnavailable:
-        raise
     except (Unavailable, TimeoutError, OSError) as error:
         raise TaxUnavailable(
-            f"the tax engine {engine.key!r} does not answer: {type(error).__name__}: {error}"
+            f"the tax engine {engine.key!r} does not answer: {told(error)}"
         ) from error
-    except Exception as error:  # A plugin may raise anything at all.
-        raise PluginError(
-            f"the tax engine {engine.key!r} failed: {type(error).__name__}: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:  # A plugin may raise anything at all.
+        raise PluginError(f"the tax engine {engine.key!r} failed: {told(error)}") from error
     return checked(answer, request.lines, engine=engine.key)
 
 
-def _broken(engine: str, told: str) -> Invalid:
+def _broken(engine: str, said: str) -> Invalid:
     return Invalid(
-        f"the tax engine {engine!r} failed on these settings: {told[:200]}; report it to the "
+        f"the tax engine {engine!r} failed on these settings: {said[:200]}; report it to the "
         "plugin's maker, or choose another engine",
         code="PLUGIN_ERROR",
         field="settings",

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from aforo.catalog.validate import check_text
-from aforo.plugins import Registry
+from aforo.plugins import FAILURES, Registry, told
 from aforo.sdk import (
     FixedAmount,
     Invalid,
@@ -19,7 +19,6 @@ from aforo.sdk import (
 
 _TRIAL_QUANTITIES = (Decimal(0), Decimal(1))
 _TEXT_LENGTH_MAX = 2_000
-_TOLD_CHARACTERS_MAX = 200
 
 
 def find_model(plugins: Registry, key: str, *, field: str) -> type[PricingModel]:
@@ -52,17 +51,17 @@ def check_settings(
         component = configure(model, settings, field=field)
     except Invalid:
         raise
-    except Exception as error:  # A plugin's code may raise anything at all.
+    except FAILURES as error:  # A plugin's code may raise anything at all.
         raise _broken(plugins, model, error, field=field) from error
     try:
         dumped = component.model_dump(mode="json", by_alias=True)
         stored: dict[str, Any] = json.loads(json.dumps(dumped, allow_nan=False))
         # What is saved now is rated for years: it has to come back as the same thing.
         if configure(model, stored) != component:
-            raise ValueError("the settings do not come back from JSON as they went in")  # noqa: TRY301
+            raise ValueError("the settings do not come back from JSON as they went in")
         for quantity in _TRIAL_QUANTITIES:
             _try(component, quantity, currency)
-    except Exception as error:  # The settings were accepted, so this is the plugin's fault.
+    except FAILURES as error:  # The settings were accepted, so this is the plugin's fault.
         raise _broken(plugins, model, error, field=field) from error
     _check_texts(stored, field)
     return stored
@@ -80,14 +79,13 @@ def _try(component: PricingModel, quantity: Decimal, currency: str) -> None:
 
 
 def _broken(
-    plugins: Registry, model: type[PricingModel], error: Exception, *, field: str
+    plugins: Registry, model: type[PricingModel], error: BaseException, *, field: str
 ) -> Invalid:
     source = plugins.sources[model]
     name = " ".join(part for part in (source.distribution or source.module, source.version) if part)
-    told = f"{type(error).__name__}: {str(error)[:_TOLD_CHARACTERS_MAX]}"
     return Invalid(
         f"the pricing model {model.key} of the plugin {name} failed on "
-        f"these settings: {told}; report it to the plugin's maker, or choose another model",
+        f"these settings: {told(error)}; report it to the plugin's maker, or choose another model",
         code="PLUGIN_ERROR",
         field=field,
     )

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from aforo.plugins import Registry
+from aforo.plugins import FAILURES, Registry, is_printable, told
 from aforo.sdk import Detection, Detector, Invalid, Level, PluginError, configure, exact
 
 NAME_CHARACTERS_MAX = 64
 EXPLANATION_CHARACTERS_MAX = 2_000
 NUMBERS_MAX = 50
 DIGITS_MAX = 120
-ERROR_CHARACTERS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def configured(registry: Registry, key: str, *levels: Mapping[str, Any]) -> Dete
         return configure(kind, merged)
     except Invalid:
         raise
-    except Exception as error:  # A plugin's code may raise anything at all.
+    except FAILURES as error:  # A plugin's code may raise anything at all.
         raise _broken(registry, key, "on its settings", error) from error
 
 
@@ -58,7 +57,7 @@ def snapshot(registry: Registry, detector: Detector[Any]) -> dict[str, Any]:
     """
     try:
         return detector.model_dump(mode="json", by_alias=True)
-    except Exception as error:  # A plugin's code may raise anything at all.
+    except FAILURES as error:  # A plugin's code may raise anything at all.
         raise _broken(registry, detector.key, "on its settings", error) from error
 
 
@@ -77,7 +76,7 @@ def ask(registry: Registry, detector: Detector[Any], evidence: object) -> Detect
     try:
         with exact():
             detection = detector.detect(evidence)
-    except Exception as error:  # A plugin's code may raise anything at all.
+    except FAILURES as error:  # A plugin's code may raise anything at all.
         raise _broken(registry, detector.key, "on its evidence", error) from error
     if detection is not None and (fault := _fault(detection)):
         raise PluginError(f"{named(registry, detector.key)} answered {fault}")
@@ -122,9 +121,8 @@ def trimmed(value: Decimal) -> Decimal:
     return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
-def _broken(registry: Registry, key: str, on: str, error: Exception) -> PluginError:
-    told = f"{type(error).__name__}: {str(error)[:ERROR_CHARACTERS_MAX]}"
-    return PluginError(f"{named(registry, key)} failed {on}: {told}")
+def _broken(registry: Registry, key: str, on: str, error: BaseException) -> PluginError:
+    return PluginError(f"{named(registry, key)} failed {on}: {told(error)}")
 
 
 def _fault(detection: object) -> str:
@@ -134,11 +132,11 @@ def _fault(detection: object) -> str:
         return f"the level {detection.level!r}, which is no rung of the ladder"
     if not _is_name(detection.threshold):
         return f"a threshold that is no name of 1 to {NAME_CHARACTERS_MAX} characters"
-    if (
-        not isinstance(detection.explanation, str)
-        or not 0 < len(detection.explanation) <= EXPLANATION_CHARACTERS_MAX
-    ):
-        return f"an explanation that is no text of 1 to {EXPLANATION_CHARACTERS_MAX} characters"
+    if not is_printable(detection.explanation, length_max=EXPLANATION_CHARACTERS_MAX):
+        return (
+            f"an explanation that is no text of 1 to {EXPLANATION_CHARACTERS_MAX} printable "
+            "characters"
+        )
     if (
         not isinstance(detection.numbers, Mapping)
         or len(detection.numbers) > NUMBERS_MAX
@@ -153,7 +151,7 @@ def _fault(detection: object) -> str:
 
 
 def _is_name(text: object) -> bool:
-    return isinstance(text, str) and 0 < len(text) <= NAME_CHARACTERS_MAX
+    return is_printable(text, length_max=NAME_CHARACTERS_MAX)
 
 
 def _is_number(value: object) -> bool:

@@ -15,8 +15,10 @@ from aforo.billing.models import BillRunState, InvoiceState
 from aforo.catalog.models import RatePlanLine
 from aforo.metering.queries import MeterUsage
 from aforo.plugins import load_registry
-from aforo.sdk import BillRunId, PricedLine, PricingModel, TenantId, Usage, hookimpl
+from aforo.sdk import BillRunId, JobId, PricedLine, PricingModel, TenantId, Usage, hookimpl
+from aforo.storage import queue
 from aforo.storage.clock import MovableClock
+from aforo.storage.jobs import Job, JobName
 from aforo.storage.scope import Runtime
 from tests.billing.trade import (
     NOVEMBER,
@@ -34,14 +36,14 @@ pytestmark = pytest.mark.anyio
 
 
 class Moody(PricingModel):
-    """Prices up to three calls, and fails beyond."""
+    """Prices up to three calls, and fails beyond, in words that cannot be stored."""
 
     key = "acme.moody"
     summary = "Fails on large quantities"
 
     def price(self, usage: Usage) -> list[PricedLine]:
         if usage.quantity > 3:
-            raise RuntimeError("too much for me")
+            raise RuntimeError("too much for me\0\ud800" + "!" * 10_000)
         return [PricedLine("Calls", usage.quantity, usage.fraction)]
 
 
@@ -80,7 +82,8 @@ async def test_a_failing_plugin_parks_its_account_and_the_others_are_billed(
     reasons = await reasons_of(runtime, tenant_id, run.id)
     assert set(reasons) == {trade.subscriptions["a"]}
     assert "acme.moody" in reasons[trade.subscriptions["a"]]
-    assert "too much for me" in reasons[trade.subscriptions["a"]]
+    assert "too much for me  !!!" in reasons[trade.subscriptions["a"]]
+    assert len(reasons[trade.subscriptions["a"]]) < 1_000
 
 
 async def test_a_plugin_that_is_gone_parks_the_accounts_of_its_plans(
@@ -208,6 +211,28 @@ async def test_the_values_of_events_reach_a_model_that_prices_each_of_them(
     await bill_now(runtime, tenant_id, run_jobs)
     totals = sorted(str(one.total) for one in await invoices_of(runtime, tenant_id))
     assert totals == ["0.00", "9.00"]  # 1 + 3 + 5.
+
+
+async def test_a_run_that_takes_its_worker_with_it_every_time_is_followed_by_another(
+    runtime: Runtime, tenant_id: TenantId, run_jobs: RunJobs, clock: MovableClock
+) -> None:
+    await open_trade(runtime, tenant_id, [Buyer(name="a")])
+    async with runtime.scope(tenant_id) as scope:
+        run = await start_bill_run(scope, until=NOVEMBER)
+        jobs = sa.select(col(Job.id)).where(col(Job.name) == JobName.BILL)
+        job_id = JobId((await scope.db.scalars(jobs)).one())
+    for _ in range(worker.JOBS[JobName.BILL].tries_max):
+        assert await queue.lease(runtime, tenant_id, job_id, seconds=dict.fromkeys(JobName, 60))
+        clock.advance(timedelta(seconds=61))
+    await worker.execute(runtime, tenant_id, job_id)
+    async with runtime.scope(tenant_id) as scope:
+        failed = (await queries.bill_runs_by_id(scope, [run.id]))[run.id]
+    assert (failed.state, failed.invoices) == (BillRunState.FAILED, 0)
+    assert "its worker was gone" in (failed.failure or "")
+    clock.advance(timedelta(hours=1))
+    await run_jobs()
+    (invoice,) = await invoices_of(runtime, tenant_id)
+    assert invoice.state is InvoiceState.FINALIZED
 
 
 async def test_a_run_whose_job_has_failed_for_good_says_so_and_is_followed_by_another(

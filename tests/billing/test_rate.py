@@ -112,6 +112,13 @@ def test_the_core_multiplies_whatever_the_plugin_says_the_amount_is() -> None:
     assert rated.amount == D(6)
 
 
+class Mute(Exception):
+    """Fails even at saying what it is about."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 def raises(error: type[BaseException]) -> Callable[[Usage], Any]:
     def answer(usage: Usage) -> Any:
         raise error("on purpose")
@@ -133,6 +140,8 @@ WRONG: dict[str, tuple[Callable[[Usage], Any], str]] = {
     "dust": (lambda _: [FixedAmount("Fee", D("1E-121"))], "beyond all bounds"),
     "too many lines": (lambda _: [FixedAmount("Fee", D(0))] * (STEPS_MAX + 1), str(STEPS_MAX)),
     "no label": (lambda _: [FixedAmount("", D(1))], "label"),
+    "a label with a NUL": (lambda _: [FixedAmount("a\0b", D(1))], "printable"),
+    "a label of half a character": (lambda _: [FixedAmount("\ud800", D(1))], "printable"),
     "less than 0": (lambda _: [FixedAmount("Credit", D("-0.01"))], "-0.01"),
     "a lost digit": (lambda u: [FixedAmount("Fee", u.quantity / 3)], "divide"),
     "a sum with a lost digit": (
@@ -141,6 +150,8 @@ WRONG: dict[str, tuple[Callable[[Usage], Any], str]] = {
     ),
     "an error": (raises(KeyError), "KeyError"),
     "a failed assertion": (raises(AssertionError), "on purpose"),
+    "a way out": (raises(SystemExit), "SystemExit"),
+    "an error that fails": (raises(Mute), "Mute"),
 }
 
 

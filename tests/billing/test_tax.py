@@ -127,6 +127,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an amount that is none": ([applied("0.1", "0", amount=D("NaN"))], "amount"),
     "a float": ([applied("0.1", "0", amount=0.5)], "amount"),
     "no name": ([applied("0.1", "0", name="")], "names"),
+    "a name with a NUL": ([applied("0.1", "0", name="V\0T")], "printable"),
     "a guess": ([applied("0.1", "0", inclusive=None)], "inclusive"),
 }
 

@@ -42,7 +42,7 @@ class Sly(Detector[Any]):
         return self
 
     def detect(self, evidence: Any) -> Detection | None:
-        if isinstance(evidence, Exception):
+        if isinstance(evidence, BaseException):
             raise evidence
         return evidence() if callable(evidence) else evidence  # type: ignore[no-any-return]
 
@@ -97,6 +97,8 @@ def test_a_sound_answer_comes_through_and_no_answer_is_none() -> None:
         Detection(level=Level.ALERT, threshold="", value=None, limit=None, explanation="x"),
         Detection(level=Level.ALERT, threshold="T" * 65, value=None, limit=None, explanation="x"),
         Detection(level=Level.ALERT, threshold="T", value=None, limit=None, explanation=""),
+        Detection(level=Level.ALERT, threshold="T", value=None, limit=None, explanation="a\0b"),
+        Detection(level=Level.ALERT, threshold="\ud800", value=None, limit=None, explanation="x"),
         Detection(level=Level.ALERT, threshold="T", value=None, limit=None, explanation="x" * 2001),
         Detection(level=Level.ALERT, threshold="T", value=0.5, limit=None, explanation="x"),  # type: ignore[arg-type]
         Detection(
@@ -128,8 +130,8 @@ def test_an_answer_that_breaks_the_contract_names_the_plugin(answer: object) -> 
         ask(REGISTRY, Sly(), answer)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("boom"), Invalid("no"), ZeroDivisionError()])
-def test_a_detector_that_raises_is_named_with_its_distribution(error: Exception) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("boom"), Invalid("no"), SystemExit(1)])
+def test_a_detector_that_raises_is_named_with_its_distribution(error: BaseException) -> None:
     with pytest.raises(PluginError, match=r"'acme\.sly' of acme-detectors 1\.2 failed ") as told:
         ask(REGISTRY, Sly(), error)
     assert type(error).__name__ in str(told.value)
