@@ -35,7 +35,8 @@ def stop_signals() -> Collection[signal.Signals]:
 def log_to_stderr() -> None:
     """One line per entry: for people on a terminal, else as JSON."""
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer()
+        # Its default shows the locals of every frame, and with them secrets.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if sys.stderr.isatty()
         else structlog.processors.JSONRenderer()
     )

@@ -18,7 +18,7 @@ from aforo.api.plugins import PluginQuery
 from aforo.api.relay import NODES_MAX, Node
 from aforo.api.reports import ReportQuery
 from aforo.api.scalars import SCALARS
-from aforo.api.signals import SignalQuery, SignalSubscription
+from aforo.api.signals import SignalMutation, SignalQuery, SignalSubscription
 from aforo.api.subscription_changes import SubscriptionMutation
 from aforo.api.subscriptions import SubscriptionQuery
 from aforo.api.tenants import TenantMutation, TenantQuery
@@ -69,6 +69,7 @@ _MUTATIONS = (
     SubscriptionMutation,
     WalletMutation,
     BillingMutation,
+    SignalMutation,
 )
 _SUBSCRIPTIONS = (MeteringSubscription, SignalSubscription, ActionSubscription)
 

@@ -10,12 +10,14 @@ import strawberry
 
 from aforo.api import relay
 from aforo.api.context import Info
-from aforo.api.fields import field, publish_enum, subscription
+from aforo.api.fields import field, mutation, publish_enum, subscription
+from aforo.api.problems import InvalidProblem, NotFoundProblem
 from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, optional_id
 from aforo.api.scalars import JSON, BigInt
 from aforo.api.subscriptions import Customer, customer_of
 from aforo.sdk.detection import Level
-from aforo.signals import models, queries
+from aforo.sdk.errors import Invalid
+from aforo.signals import commands, models, queries
 
 publish_enum(
     Level,
@@ -27,6 +29,36 @@ publish_enum(
 
 CustomerId = Annotated[
     strawberry.ID | None, strawberry.argument(description="Only this customer's.")
+]
+
+
+@strawberry.input(description="Settings of a detector, for all customers or for one.")
+class SetDetectorSettingsInput:
+    detector: str = strawberry.field(description="Key of a detector; see `detectors`.")
+    settings: JSON = strawberry.field(
+        description="The settings to choose, as an object; the others stay as the level above."
+    )
+    customer_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The customer they are for; without it, every customer."
+    )
+
+
+@strawberry.type(description="Settings of a detector that a tenant has chosen.")
+class DetectorSettings:
+    detector: str = strawberry.field(description="Key of the detector.")
+    settings: JSON = strawberry.field(description="What was chosen, by name.")
+    created_at: datetime = strawberry.field(description="Since when it is in force.")
+
+    @classmethod
+    def from_row(cls, row: models.DetectorSettings) -> Self:
+        return cls(detector=row.detector, settings=JSON(row.settings), created_at=row.created_at)
+
+
+SetDetectorSettingsResult = Annotated[
+    DetectorSettings | InvalidProblem | NotFoundProblem,
+    strawberry.union(
+        "SetDetectorSettingsResult", description="The settings, or why they are refused."
+    ),
 ]
 
 
@@ -100,6 +132,25 @@ class SignalQuery:
                 first=page.rows,
             )
         return relay.connection(rows, page, Signal.from_row)
+
+
+@strawberry.type
+class SignalMutation:
+    @mutation("Choose settings of a detector; signals that have fired stay as they are.")
+    async def set_detector_settings(
+        self, info: Info, input: SetDetectorSettingsInput
+    ) -> SetDetectorSettingsResult:
+        if not isinstance(input.settings, dict):
+            raise Invalid("settings are a JSON object", field="settings")
+        customer_id = optional_id("Customer", input.customer_id, field="customerId")
+        async with info.context.scope() as scope:
+            row = await commands.set_detector_settings(
+                scope,
+                detector=input.detector,
+                settings=input.settings,
+                customer_id=customer_id,
+            )
+        return DetectorSettings.from_row(row)
 
 
 @strawberry.type

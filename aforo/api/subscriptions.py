@@ -11,6 +11,7 @@ from aforo.api.catalog import Discount, Offering
 from aforo.api.context import Info
 from aforo.api.fields import field, publish_enum
 from aforo.api.pages import children_in_pages, rows_in_pages
+from aforo.api.quotas import QuotaUse, quotas_of
 from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, local_id
 from aforo.api.wallets import Wallet, wallets_of
 from aforo.catalog import queries as catalog
@@ -107,6 +108,10 @@ class Customer(Node):
             after=after,
             of=CustomerSubscription.from_row,
         )
+
+    @field("The quotas that its subscriptions grant now, each beside its use.")
+    async def quotas(self, info: Info) -> list[QuotaUse]:
+        return await quotas_of(info, self.row_id)
 
     @field("Its wallets, one per currency; at most 100.")
     async def wallets(self, info: Info) -> list[Wallet]:

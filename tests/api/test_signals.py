@@ -123,3 +123,33 @@ async def test_events_signals_and_actions_are_followed_live(
     assert seen["events"][0]["properties"] == {"tokens": 10_000, "model": "small"}
     assert seen["signals"][0]["customer"] == {"name": "Acme"}
     assert seen["actions"][0]["signal"]["level"] in {"ALERT", "THROTTLE", "BLOCK"}
+
+
+async def test_a_threshold_of_ones_own_decides_for_one_customer(
+    graphql: GraphQL, shop: Shop, send: Send, run_jobs: RunJobs
+) -> None:
+    document = """
+    mutation($input: SetDetectorSettingsInput!) { setDetectorSettings(input: $input) {
+      __typename
+      ... on DetectorSettings { detector settings }
+      ... on Problem { code field }
+    } }
+    """
+    lenient = {
+        "detector": "margin_guard",
+        "settings": {"l3": "-990", "l2": "-995", "l1": "-1000"},
+        "customerId": shop.customer_id,
+    }
+    chosen = (await graphql(document, input=lenient))["setDetectorSettings"]
+    assert chosen["settings"] == lenient["settings"]
+    for wrong, problem, field in (
+        ({"detector": "nobody"}, "NotFoundProblem", "detector"),
+        ({"settings": {"l3": "-2000"}}, "InvalidProblem", "settings.l2"),
+        ({"settings": []}, "InvalidProblem", "settings"),
+        ({"customerId": shop.meter_id}, "InvalidProblem", "customerId"),
+    ):
+        refused = (await graphql(document, input=lenient | wrong))["setDetectorSettings"]
+        assert (refused["__typename"], refused["field"]) == (problem, field)
+    await send(call(1, 10_000, month="2026-11"))
+    await run_jobs()
+    assert (await graphql(SIGNALS))["signals"]["edges"] == []
