@@ -26,7 +26,8 @@ class RevenueSummary:
         description="What serving the periods of the finalised invoices cost."
     )
     margin: Decimal | None = strawberry.field(
-        description="(revenue - COGS) / revenue, a share; null without revenue."
+        description="(revenue - COGS) / revenue, a share; null without revenue, "
+        "and where the cost of an event behind it is unknown or in another currency."
     )
     unattributed_cogs: Decimal = strawberry.field(
         description="Cost in this currency of customers who are billed in another one."

@@ -113,7 +113,7 @@ async def count_costs(scope: Scope, stretches: Sequence[Stretch], *, watermark: 
         )
         for period, ids in wanted.items()
     }
-    nothing = Costs(Decimal(0), None, 0)
+    nothing = Costs(Decimal(0), None, 0, 0)
     return [
         found[each.part.part].get(SubscriptionId(each.account.subscription.id), nothing)
         for each in stretches

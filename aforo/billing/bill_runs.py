@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
@@ -36,6 +35,7 @@ class Rated:
     line_ids: tuple[UUID, ...]
     """One per line of the bill, the same in every try of the run."""
     costs: Costs
+    """What it cost us, in the currency of the bill."""
     tax_failure: str | None = None
     """Why the tax engine gave no answer: the bill is without its taxes."""
 
@@ -50,11 +50,6 @@ class Rated:
     @property
     def end(self) -> datetime:
         return self.stretch.part.part.end
-
-    @property
-    def cogs(self) -> Decimal:
-        """What it cost us, as far as that is in the invoice's currency."""
-        return self.costs.amount if self.costs.currency == self.bill.currency else Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +164,11 @@ def _rate(
         return []
     period = f"{account.subscription.id}|{stretch.part.part.start.isoformat()}"
     line_ids = (uuid5(bill_run_id, f"{period}|{position}") for position in range(len(bill.lines)))
-    return [Rated(stretch=stretch, bill=bill, line_ids=tuple(line_ids), costs=costs)]
+    return [
+        Rated(
+            stretch=stretch, bill=bill, line_ids=tuple(line_ids), costs=costs.within(bill.currency)
+        )
+    ]
 
 
 async def _index(

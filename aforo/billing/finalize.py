@@ -200,7 +200,8 @@ def _columns(run: BillRun, one: Rated) -> dict[str, Any]:
         "total": _money(bill.total, bill.currency),
         "from_wallet": _money(Decimal(0), bill.currency),
         "amount_due": _money(bill.total, bill.currency),
-        "cogs": one.cogs,
+        "cogs": one.costs.amount,
+        "uncosted_events": one.costs.uncosted_events,
         "tax_failure": one.tax_failure,
     }
 

@@ -108,7 +108,9 @@ class Invoice(TenantTable, table=True):
     """Drawn from the wallet; on a draft, what would be drawn."""
     amount_due: Decimal = exact()
     cogs: Decimal = exact()
-    """What serving the period's events cost us, in `currency`."""
+    """What serving the period's events cost us, in `currency`, as far as it is known."""
+    uncosted_events: int = 0
+    """Events of the period whose cost is unknown, or in another currency; never free."""
     finalized_at: datetime | None = moment(default=None)
     tax_failure: str | None = None
     """Why the tax engine gave no answer, while the invoice is PENDING_TAX."""

@@ -67,7 +67,7 @@ class Accrual:
     cogs: Decimal
     """Known costs in `currency`."""
     uncosted_events: int
-    """Events whose cost is unknown; never free."""
+    """Events whose cost is unknown, or in another currency; never free."""
     period: Period
 
 
@@ -268,11 +268,12 @@ async def accrued(
             log.warning("no accrual", customer_id=str(customer_id), error=str(error))
             failed.add(customer_id)
             continue
+        known = cost.within(account.currency)
         mine = Accrual(
             currency=account.currency,
             revenue=revenue,
-            cogs=cost.amount if cost.currency == account.currency else Decimal(0),
-            uncosted_events=cost.uncosted_events,
+            cogs=known.amount,
+            uncosted_events=known.uncosted_events,
             period=stretch.part.whole,
         )
         accruals[customer_id] = _added(accruals.get(customer_id), mine)

@@ -60,6 +60,14 @@ class Costs:
     currency: str | None
     uncosted_events: int
     """Events without a cost rate: UNKNOWN_COST, never free."""
+    events: int
+    """All of them."""
+
+    def within(self, currency: str) -> "Costs":
+        """The same as far as one currency goes: what was costed in another is unknown in it."""
+        if self.currency in {None, currency}:
+            return self
+        return Costs(Decimal(0), None, self.events, self.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +244,8 @@ async def costs_by_subscription(
     """COGS of a period by the subscription that each event was attributed to."""
     rows = await scope.events.query(
         "SELECT subscription_id, sum(ifNull(cost, toDecimal256(0, 30))) AS amount, "
-        "max(cost_currency) AS currency, countIf(isNull(cost)) AS uncosted "
+        "max(cost_currency) AS currency, countIf(isNull(cost)) AS uncosted, "
+        "count() AS events "
         f"FROM {EVENTS} WHERE {IN_PERIOD}{_among('subscription_id', subscription_ids)} "
         "GROUP BY subscription_id",
         **_bounds(period, watermark),
@@ -244,7 +253,7 @@ async def costs_by_subscription(
     )
     return {
         SubscriptionId(row["subscription_id"]): Costs(
-            _shortest(row["amount"]), row["currency"] or None, row["uncosted"]
+            _shortest(row["amount"]), row["currency"] or None, row["uncosted"], row["events"]
         )
         for row in rows
     }

@@ -55,7 +55,11 @@ class CustomerMargin:
     """As in `RevenueSummary`, of which these rows are the drill-down."""
     expected_revenue: Decimal
     cogs: Decimal
+    """As far as it is known, in `currency`."""
+    uncosted_events: int
+    """Events behind the invoiced revenue whose cost is unknown, or in another currency."""
     margin: Decimal | None
+    """As in `RevenueSummary`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,8 @@ class RevenueSummary:
     cogs: Decimal
     """What serving the periods of the finalised invoices cost; the customers' rows sum to it."""
     margin: Decimal | None
-    """(invoiced revenue − COGS) / invoiced revenue, a share; None without revenue."""
+    """(invoiced revenue − COGS) / invoiced revenue, a share; None without revenue, and where the
+    cost of an event behind it is unknown or in another currency: it would look too good."""
     unattributed_cogs: Decimal
     """Cost, in this currency, of events of the window whose customer is billed in another one: no
     invoice can carry it."""
@@ -133,6 +138,7 @@ async def customer_margins(scope: Scope, *, start: datetime, end: datetime) -> l
             _total(net, finalized),
             _total(net, sa.not_(finalized)),
             _total(col(Invoice.cogs), finalized),
+            sa.func.coalesce(sa.func.sum(col(Invoice.uncosted_events)).filter(finalized), 0),
         )
         .where(col(Invoice.period_end) > window.start, col(Invoice.period_end) <= window.end)
         .group_by(col(Invoice.currency), col(Invoice.customer_id))
@@ -152,10 +158,11 @@ async def customer_margins(scope: Scope, *, start: datetime, end: datetime) -> l
             invoiced_revenue=round_half_up(invoiced, currency_exponent(currency)),
             expected_revenue=round_half_up(expected, currency_exponent(currency)),
             cogs=cogs,
-            margin=margin(invoiced, cogs),
+            uncosted_events=int(uncosted),
+            margin=None if uncosted else margin(invoiced, cogs),
         )
         for currency, group in by_currency.items()
-        for (_, customer_id, invoiced, expected, _), cogs in zip(
+        for (_, customer_id, invoiced, expected, _, uncosted), cogs in zip(
             group, whole_and_parts([row[4] for row in group], currency)[1], strict=True
         )
     ]
@@ -193,7 +200,7 @@ def _summary(
         invoiced_revenue=invoiced,
         expected_revenue=round_half_up(_sum(row.expected_revenue for row in margins), exponent),
         cogs=cogs,
-        margin=margin(invoiced, cogs),
+        margin=(None if any(row.uncosted_events for row in margins) else margin(invoiced, cogs)),
         unattributed_cogs=round_half_up(costs.unattributed, exponent),
         uncosted_events=costs.uncosted_events,
         outstanding=round_half_up(outstanding, exponent),

@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("from_wallet", sa.Numeric, nullable=False),
         sa.Column("amount_due", sa.Numeric, nullable=False),
         sa.Column("cogs", sa.Numeric, nullable=False),
+        sa.Column("uncosted_events", sa.Integer, nullable=False),
         sa.Column("finalized_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("tax_failure", sa.String, nullable=True),
         belongs_to("bill_run", "bill_run_id"),

@@ -13,6 +13,8 @@ from aforo.sdk import CustomerId, Period, PricedLine, PricingModel, TenantId, Us
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from tests.billing.trade import DECEMBER, NOVEMBER, Buyer, RunJobs, Send, Trade, call, open_trade
+from tests.shop import call as sell
+from tests.shop import open_shop
 
 pytestmark = pytest.mark.anyio
 D = Decimal
@@ -68,6 +70,24 @@ async def test_two_subscriptions_of_a_customer_add_up(
     assert more.customers == trade.customers
     (found,) = (await accruals(runtime, tenant_id, trade)).values()
     assert found.revenue == 10
+
+
+async def test_costs_in_another_currency_are_unknown_and_never_free(
+    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: RunJobs
+) -> None:
+    shop = await open_shop(runtime, tenant_id, currency="EUR", cost_currency="USD")
+    await send(sell(1_000), sell(1))
+    await run_jobs()
+    async with runtime.scope(tenant_id) as scope:
+        (found,) = (
+            await accrued(
+                scope,
+                customer_ids=list(shop.customers.values()),
+                watermark=await watermark(scope),
+                at=scope.now,
+            )
+        ).values()
+    assert (found.currency, found.cogs, found.uncosted_events) == ("EUR", 0, 2)
 
 
 async def test_customers_without_an_active_subscription_have_accrued_nothing(

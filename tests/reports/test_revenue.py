@@ -10,7 +10,7 @@ import pytest
 from aforo.billing.models import BillRun, BillRunState, Invoice, InvoiceState, InvoiceTax
 from aforo.reports.queries import RevenueSummary, customer_margins, revenue_summary
 from aforo.sdk import Invalid
-from aforo.sdk.ids import TenantId
+from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from aforo.subscriptions.commands import end_subscription
@@ -246,6 +246,34 @@ async def test_costs_in_a_currency_that_the_customer_does_not_pay_in_are_shown_a
     assert (in_euros.unattributed_cogs, in_euros.uncosted_events) == (0, 0)
     assert str(in_dollars.unattributed_cogs) == "12.35"
     assert in_dollars.uncosted_events == 1
+
+
+async def test_there_is_no_margin_where_a_cost_is_unknown_or_in_another_currency(
+    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: Run, clock: MovableClock
+) -> None:
+    euros = await open_shop(
+        runtime, tenant_id, name="euros", currency="EUR", customers=("acme", "idle")
+    )
+    dollars = await open_shop(runtime, tenant_id, name="dollars", customers=("brill", "dune"))
+    await open_shop(runtime, tenant_id, name="free", customers=("chime",), unit_cost=None)
+    await send(
+        call(40, name="euros"),
+        call(5, name="dollars", customer="brill"),
+        call(1, name="free", customer="chime"),
+    )
+    clock.move_to(MONTH_END + timedelta(hours=2))
+    await run_jobs()
+    in_euros, in_dollars = await summary_of(runtime, tenant_id)
+    assert (in_euros.invoiced_revenue, in_euros.cogs, in_euros.margin) == (200, 0, None)
+    assert (in_dollars.invoiced_revenue, in_dollars.cogs, in_dollars.margin) == (300, 5, None)
+    async with runtime.scope(tenant_id) as scope:
+        rows = await customer_margins(scope, start=STARTS_AT, end=MONTH_END)
+    shown = {row.customer_id: (row.uncosted_events, row.margin) for row in rows}
+    assert shown[CustomerId(euros.customers["acme"])] == (1, None)
+    assert shown[CustomerId(euros.customers["idle"])] == (0, 1)
+    assert shown[CustomerId(dollars.customers["brill"])] == (0, Decimal("0.95"))
+    assert shown[CustomerId(dollars.customers["dune"])] == (0, 1)
+    assert sorted(events for events, _ in shown.values()) == [0, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
