@@ -12,11 +12,13 @@ from aforo.api.answers import Unreadable, decode_json, json_response
 from aforo.api.requests import Refused, bearer_token, demand, demand_json, identify, read_body
 from aforo.metering.commands import BatchRefused, ingest
 from aforo.metering.verdicts import IngestAnswer, Verdict
+from aforo.storage.faults import answered_within
 from aforo.storage.scope import Runtime
 from aforo.tenants.models import KeyScope
 
 BODY_BYTES_MAX = 10 * 1024 * 1024
 EVENTS_MAX = 1_000
+INGESTION_TIMEOUT_SECONDS = 30.0
 
 NUMBER_CHARACTERS_MAX = 4_000
 _BEYOND: int = 10**NUMBER_CHARACTERS_MAX  # Stands for any number that nothing here could hold.
@@ -33,7 +35,10 @@ async def events(request: Request) -> Response:
     demand_json(request)
     batch = _batch(await read_body(request, bytes_max=BODY_BYTES_MAX))
     try:
-        async with runtime.scope(credential.caller.tenant_id) as scope:
+        async with (
+            answered_within(INGESTION_TIMEOUT_SECONDS),  # The keys make it safe to send again.
+            runtime.scope(credential.caller.tenant_id) as scope,
+        ):
             answer = await ingest(
                 scope, batch, key_pepper=runtime.settings.key_pepper, atomic=atomic
             )

@@ -1,7 +1,8 @@
 """An engine that is down, told apart from a bug: it becomes `Unavailable`, to be tried again."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
 import sqlalchemy as sa
@@ -39,6 +40,21 @@ def engine_faults() -> Iterator[None]:
         raise _unavailable("ClickHouse cannot be reached") from error
     except (ConnectionError, TimeoutError, *_GONE[2:]) as error:
         raise _unavailable("an engine cannot be reached") from error
+
+
+@asynccontextmanager
+async def answered_within(seconds: float) -> AsyncIterator[None]:
+    """Raise `Unavailable` where the engines take longer: a frozen one refuses nothing, and whoever
+    waits for it would wait as long. What was asked for may have been done, so it is to be safe to
+    ask again."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(
+            f"an engine gave no answer within {seconds:g} s; try again",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        ) from error
 
 
 def _cause(error: sa.exc.DBAPIError) -> BaseException | None:

@@ -16,6 +16,9 @@ LIVE_LOG_MAX = 10_000
 """Messages kept per tenant and stream."""
 READ_BLOCK_MS = 5_000
 READ_COUNT = 500
+CONNECT_TIMEOUT_SECONDS = 2
+ANSWER_TIMEOUT_SECONDS = 10
+"""Of a Redis that is frozen; longer than a read may wait for news."""
 
 UNREACHABLE = (RedisError, OSError)
 """What a call raises where Redis is away or refuses; hints and counters do without it then."""
@@ -30,7 +33,11 @@ class Live:
 
     def __init__(self, url: str) -> None:
         self._redis: Redis = Redis.from_url(
-            url, decode_responses=True, socket_connect_timeout=2, max_connections=2_000
+            url,
+            decode_responses=True,
+            socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            socket_timeout=ANSWER_TIMEOUT_SECONDS,
+            max_connections=2_000,
         )
 
     def of(self, tenant_id: TenantId) -> "TenantLive":

@@ -9,11 +9,13 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.sdk.ids import ApiKeyId, TenantId
+from aforo.storage.faults import answered_within
 from aforo.storage.rows import page_of_rows, rows_by_id
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.keys import Token, parse_token
 from aforo.tenants.models import ApiKey, Environment, KeyScope, Tenant
 
+AUTHENTICATION_TIMEOUT_SECONDS = 10.0
 _NOBODY = bytes(32)
 
 
@@ -30,12 +32,15 @@ class Caller:
 async def authenticate(runtime: Runtime, token: str) -> Caller | None:
     """Whose token this is; None if it is nobody's, revoked or expired.
 
-    Raises `Unavailable` where PostgreSQL cannot be reached.
+    Raises `Unavailable` where PostgreSQL cannot be reached or takes too long.
     """
     parsed = parse_token(token)
     if parsed is None:
         return None
-    async with runtime.system("authenticate") as db:
+    async with (
+        answered_within(AUTHENTICATION_TIMEOUT_SECONDS),
+        runtime.system("authenticate") as db,
+    ):
         # The system role sees every tenant's keys: no tenant is known before this one is found.
         row = await db.scalar(sa.select(ApiKey).where(col(ApiKey.public_id) == parsed.public_id))
     return _caller(row, parsed, pepper=runtime.settings.key_pepper, now=runtime.clock.now())
