@@ -1,5 +1,7 @@
 """What the demo shows while it gets ready: moving on a terminal, else a line per step."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +17,20 @@ from rich.progress import (
 )
 
 
+class _Console(Console):
+    """A console whose reader may go away: what runs goes on, unseen."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        # What is still buffered must go somewhere when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Display:
     """Shows steps, one after the other; a context manager that leaves the terminal as it was."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
+        self._console = console = _Console()
         self._moving = (
             Progress(
                 SpinnerColumn(finished_text="✓"),

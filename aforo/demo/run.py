@@ -12,8 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from rich.console import Console
-
 from aforo import process, worker
 from aforo.api.relay import global_id
 from aforo.demo.greeting import greeting
@@ -53,7 +51,7 @@ def run_demo(root: Path, *, port: int, reset: bool) -> None:
     plugins = load_registry()
     folder = DemoFolder(root)
     folder.check_idle()
-    with bind(HOST, port) as listener, _interrupted_by_all(), Display(Console()) as display:
+    with bind(HOST, port) as listener, _interrupted_by_all(), Display() as display:
         if reset:
             folder.clear()
             display.say(f"Starting over: what {folder.root} held is gone.")
@@ -76,7 +74,7 @@ def run_attached(root: Path, settings: Settings, *, url: str) -> None:
     _check_packages({"aforo_standard": PACKAGES["aforo_standard"]})
     folder = DemoFolder(root)
     process.log_to_stderr()
-    with Display(Console()) as display:
+    with Display() as display:
         demo = _Demo(folder, load_registry(), display, time.monotonic())
         process.run(lambda: demo.attached(settings, url))
 
