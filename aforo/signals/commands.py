@@ -20,8 +20,8 @@ from aforo.signals.judge import (
     is_news,
     named,
     outside_names,
+    settled,
     snapshot,
-    trimmed,
 )
 from aforo.signals.models import DetectorSettings, Signal
 from aforo.storage.jobs import JobName
@@ -167,8 +167,8 @@ async def _fire(
         period_start=case.period.start,
         period_end=case.period.end,
         level=detection.level,
-        value=None if detection.value is None else trimmed(detection.value),
-        limit=None if detection.limit is None else trimmed(detection.limit),
+        value=None if detection.value is None else settled(detection.value),
+        limit=None if detection.limit is None else settled(detection.limit),
         numbers=as_numbers(detection),
         explanation=detection.explanation,
         event_ids=events.ids,

@@ -6,12 +6,23 @@ from decimal import Decimal
 from typing import Any
 
 from aforo.plugins import FAILURES, Registry, is_printable, told
-from aforo.sdk import Detection, Detector, Invalid, Level, PluginError, configure, exact
+from aforo.sdk import (
+    Detection,
+    Detector,
+    Invalid,
+    Level,
+    PluginError,
+    configure,
+    exact,
+    round_half_up,
+)
 
 NAME_CHARACTERS_MAX = 64
 EXPLANATION_CHARACTERS_MAX = 2_000
 NUMBERS_MAX = 50
 DIGITS_MAX = 120
+DECIMALS_MAX = 12
+"""Of the numbers that a signal carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +121,17 @@ def is_news(detection: Detection, fired: Iterable[Fired]) -> bool:
 def as_numbers(detection: Detection) -> dict[str, str | None]:
     """The detection's numbers as decimal strings in plain notation, null where undefined."""
     return {
-        name: None if value is None else f"{trimmed(value):f}"
+        name: None if value is None else f"{settled(value):f}"
         for name, value in detection.numbers.items()
     }
 
 
-def trimmed(value: Decimal) -> Decimal:
-    """The same number without the zeros at its end that a column's scale has put there."""
-    text = f"{value:f}"
+def settled(value: Decimal) -> Decimal:
+    """A number as a signal shows it: at most 12 decimals, halves away from zero, and none of the
+    zeros at its end. A quotient has 60 digits, which nobody reads."""
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int), "a number that was checked is finite"
+    text = f"{round_half_up(value, min(-exponent, DECIMALS_MAX)) if exponent < 0 else value:f}"
     return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
 
 

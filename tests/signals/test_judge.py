@@ -16,8 +16,8 @@ from aforo.signals.judge import (
     configured,
     is_news,
     outside_names,
+    settled,
     snapshot,
-    trimmed,
 )
 from aforo_standard.detectors.margin_guard import MarginGuard
 
@@ -189,11 +189,14 @@ NUMBERS = """
     -0.50         | -0.5
     1E-7          | 0.0000001
     1E+3          | 1000
+    0.1461538461538461538461538461538461538461538461538461538461538 | 0.146153846154
+    -2.0000000000005 | -2.000000000001
+    -1E-13        | 0
 """
 
 
 @pytest.mark.parametrize("row", NUMBERS.strip().splitlines())
-def test_numbers_are_shown_plainly_and_without_the_scale_of_a_column(row: str) -> None:
+def test_numbers_are_shown_plainly_and_to_twelve_decimals(row: str) -> None:
     number, shown = (cell.strip() for cell in row.split("|"))
     detection = Detection(
         level=Level.ALERT,
@@ -204,4 +207,4 @@ def test_numbers_are_shown_plainly_and_without_the_scale_of_a_column(row: str) -
         numbers={"one": Decimal(number), "none": None},
     )
     assert as_numbers(detection) == {"one": shown, "none": None}
-    assert trimmed(Decimal(number)) == Decimal(number)
+    assert f"{settled(Decimal(number)):f}" == shown

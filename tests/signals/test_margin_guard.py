@@ -18,7 +18,6 @@ from aforo import worker
 from aforo.metering import queries as metering
 from aforo.sdk import (
     Level,
-    divide,
 )
 from aforo.sdk.ids import TenantId
 from aforo.signals import queries
@@ -66,7 +65,7 @@ async def test_costly_events_fire_one_signal_with_its_numbers_and_events(
     assert (signal.customer_id, signal.subject) == (shop.customers["acme"], "*")
     assert signal.period_start == datetime(2026, 11, 1, tzinfo=UTC)
     assert signal.period_end == datetime(2026, 12, 1, tzinfo=UTC)
-    assert signal.value == divide(Decimal("9.5"), Decimal(65))
+    assert signal.value == Decimal("0.146153846154")  # 9.5 / 65
     assert signal.limit == Decimal("0.2")
     assert signal.numbers == {
         "revenue": "65",
