@@ -81,7 +81,9 @@ def compute_taxes(
             )
         )
         if not tax.inclusive:
-            shares = allocate(amount, [lines[index].net for index in covered], exponent)
+            # By what was taxed: a line with another tax inside weighs less than its price.
+            weights = [untaxed[lines[index].id] for index in covered]
+            shares = allocate(amount, weights, exponent)
             with exact():
                 for index, share in zip(covered, shares, strict=True):
                     by_line[index] += share

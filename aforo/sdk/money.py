@@ -142,7 +142,7 @@ def round_half_up(amount: Decimal, exponent: int) -> Decimal:
     return rounded if rounded else abs(rounded)
 
 
-def allocate(total: Decimal, weights: Sequence[Decimal], exponent: int) -> list[Decimal]:
+def allocate(total: Decimal, weights: Sequence[Decimal | Fraction], exponent: int) -> list[Decimal]:
     """Split a total of whole smallest units by weight, so that the parts sum exactly to it.
 
     Largest remainder; of equal remainders the earlier part gets the unit. A negative total is

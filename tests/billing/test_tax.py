@@ -100,6 +100,12 @@ def test_an_engine_that_answers_line_by_line_is_still_rounded_once_per_rate() ->
     assert (tax.base, tax.amount) == (D("0.12"), D("0.01"))
 
 
+def test_a_tax_on_top_is_borne_by_what_was_taxed_and_not_by_the_price() -> None:
+    result = taxed("10 8", applied("0.25", "0", inclusive=True), applied("0.10", "0", "1"))
+    assert [(tax.base, tax.amount) for tax in result.taxes] == [(8, 2), (16, D("1.60"))]
+    assert result.by_line == (D("0.80"), D("0.80"))
+
+
 def test_an_amount_that_the_engine_gives_stands() -> None:
     result = taxed("60 40", applied("0.0825", "0", "1", amount=D("8.26")))
     assert result.taxes[0].amount == D("8.26")
