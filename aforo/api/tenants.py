@@ -128,6 +128,7 @@ class TenantMutation:
                 scopes=input.scopes,
                 pepper=info.context.runtime.settings.key_pepper,
                 expires_at=input.expires_at,
+                granted_by=info.context.caller.scopes,
             )
         return NewApiKey(api_key=ApiKey.from_row(key.row), token=key.token)
 

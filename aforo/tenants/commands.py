@@ -66,10 +66,21 @@ async def create_api_key(
     scopes: Collection[KeyScope],
     pepper: str,
     expires_at: datetime | None = None,
+    granted_by: Collection[KeyScope] = EVERY_SCOPE,
 ) -> IssuedKey:
-    """Create a key of the tenant in scope. Raises `Invalid`."""
+    """Create a key of the tenant in scope, with scopes among those that `granted_by` lists.
+
+    Raises `Invalid`.
+    """
     if not scopes:
         raise Invalid("a key needs at least one scope, such as READ", field="scopes")
+    if lacking := [each.name for each in KeyScope if each in scopes and each not in granted_by]:
+        # Else whoever may write could make himself a key that may do everything.
+        raise Invalid(
+            f"your own key lacks {' and '.join(lacking)}: a key hands on only what it may do",
+            code="SCOPE_NOT_HELD",
+            field="scopes",
+        )
     if expires_at is not None and expires_at <= scope.now:
         raise Invalid("a key cannot expire before it exists", field="expiresAt")
     token = make_token((await tenant_in_scope(scope)).environment)
