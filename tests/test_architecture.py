@@ -219,7 +219,7 @@ MORE_THAN_APPEND = {
     "subscription": "select insert update",
     "segment": "select",  # The system's.
     "bill_run": "select insert update",
-    "invoice": "select insert update",
+    "invoice": "select insert update delete",  # A draft of a period that was not lived goes.
     "invoice_line": "select insert delete",  # A draft's are written anew.
     "invoice_tax": "select insert delete",
     "invoice_series": "select insert update",

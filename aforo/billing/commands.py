@@ -90,6 +90,8 @@ async def bill(scope: Scope, bill_run_id: BillRunId) -> BillRun:
     run.state = BillRunState.DONE
     run.invoices, run.parked = written.invoices, written.parked
     run.finished_at = scope.now
+    if written.moved:
+        await _look_again(scope, scope.now)
     if written.pending_tax:
         await _look_again(scope, scope.now + TAX_RETRY)
     await scope.db.flush()

@@ -35,7 +35,7 @@ SERIES = "INV"
 WRITTEN_AT_ONCE = 200
 MOVED = (
     "the subscription was changed while the run was computing; nothing was billed, "
-    "start another run"
+    "another run follows"
 )
 
 
@@ -46,6 +46,8 @@ class Written:
     invoices: int
     parked: int
     pending_tax: int
+    moved: int
+    """Of the parked: subscriptions that were changed meanwhile, for another run to bill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ async def write(scope: Scope, run: BillRun, outcome: Outcome) -> Written:
     moved = await _moved(scope, outcome.rated)
     parked = {**outcome.parked, **dict.fromkeys(moved, MOVED)}
     rated = [one for one in outcome.rated if one.subscription.id not in moved]
+    await _drop_unlived(scope)
     states = _states(rated, at=run.created_at)
     rows = await _write_drafts(scope, run, rated)
     bills = [_Bill(*each) for each in zip(rated, states, rows, strict=True)]
@@ -95,7 +98,12 @@ async def write(scope: Scope, run: BillRun, outcome: Outcome) -> Written:
     )
     await scope.db.flush()
     reached("bill.written")
-    return Written(len(rows), len(parked), states.count(InvoiceState.PENDING_TAX))
+    return Written(
+        invoices=len(rows),
+        parked=len(parked),
+        pending_tax=states.count(InvoiceState.PENDING_TAX),
+        moved=len(moved),
+    )
 
 
 async def _moved(scope: Scope, rated: Sequence[Rated]) -> set[UUID]:
@@ -113,6 +121,21 @@ async def _moved(scope: Scope, rated: Sequence[Rated]) -> set[UUID]:
         if (ends_at, billed_until)
         != (held[subscription_id].ends_at, held[subscription_id].billed_until)
     }
+
+
+async def _drop_unlived(scope: Scope) -> None:
+    """Delete the drafts of periods that began when their subscription, by now, had ended."""
+    unlived = await scope.db.scalars(
+        sa.select(col(Invoice.id))
+        .join(Subscription, col(Subscription.id) == col(Invoice.subscription_id))
+        .where(
+            col(Invoice.state) != InvoiceState.FINALIZED,
+            col(Subscription.ends_at) <= col(Invoice.period_start),
+        )
+    )
+    if ids := list(unlived):
+        await _clear(scope, ids)
+        await scope.db.execute(sa.delete(Invoice).where(one_of(Invoice.id, ids)))
 
 
 def _states(rated: Sequence[Rated], *, at: datetime) -> list[InvoiceState]:

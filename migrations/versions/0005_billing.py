@@ -79,7 +79,7 @@ def upgrade() -> None:
         belongs_to("subscription", "subscription_id"),
         sa.UniqueConstraint("tenant_id", "number"),
         sa.UniqueConstraint("tenant_id", "subscription_id", "period_start"),
-        grant=CHANGING,
+        grant=f"{CHANGING}, DELETE",
     )
     op.create_index("invoice_by_customer", "invoice", ["tenant_id", "customer_id", "id"])
     op.create_index(
