@@ -1,6 +1,5 @@
 """JSON in and out: numbers stay exact, and what is sent is always text."""
 
-import json
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -34,7 +33,7 @@ def encode_json(value: object) -> bytes:
         return orjson.dumps(value, default=_plain)
     except (orjson.JSONEncodeError, RecursionError):
         # More than 254 levels, or integers of more than 64 bits.
-        return json.dumps(value, default=str, separators=(",", ":")).encode()
+        return _ENCODER.encode(value)
 
 
 def json_response(
@@ -72,3 +71,4 @@ def _plain(value: object) -> object:
 
 
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")

@@ -15,11 +15,16 @@ log = structlog.get_logger()
 # not reach every rule.
 _DID_YOU_MEAN = re.compile(r"\s*Did you mean [^?]*\?")
 
+MESSAGE_CHARACTERS_MAX = 1_000
+"""graphql-core repeats the values it dislikes in full, once for each of their faults."""
+
 FormattedError = dict[str, Any]
 
 
 def request_error(code: str, message: str, **extensions: object) -> FormattedError:
     """An error about the request itself, in the form of GraphQL's."""
+    if len(message) > MESSAGE_CHARACTERS_MAX:
+        message = f"{message[:MESSAGE_CHARACTERS_MAX]}…"
     return {"message": message, "extensions": {"code": code, **extensions}}
 
 

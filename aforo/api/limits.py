@@ -4,6 +4,7 @@ The framework's limiters expand a fragment at every spread, so that 900 characte
 fragments keep them busy for half a minute, and they never look at cost.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from graphql import (
     InlineFragmentNode,
     IntValueNode,
     ListValueNode,
+    NameNode,
     Node,
     OperationDefinitionNode,
     SelectionSetNode,
@@ -41,6 +43,10 @@ ALIASES_MAX = 30
 DIRECTIVES_MAX = 30
 FIELDS_MAX = 500
 DEFINITIONS_MAX = 50
+NAME_CHARACTERS_MAX = 128
+"""Aliases come back with every object, a thousand times in one answer."""
+REPEATS_MAX = 10_000
+"""Pairs of fields of one name, written anywhere: validation may have to compare each."""
 VALUE_DEPTH_MAX = 20
 COST_MAX = 1_000
 
@@ -92,11 +98,16 @@ def _check_written(document: DocumentNode) -> None:
     if len(document.definitions) > DEFINITIONS_MAX:
         raise LimitExceeded(f"a document has at most {DEFINITIONS_MAX} definitions")
     fields = directives = 0
+    names: Counter[str] = Counter()
     stack: list[tuple[Node, int]] = [(document, 0)]
     while stack:
         node, nesting = stack.pop()
-        fields += isinstance(node, FieldNode)
+        if isinstance(node, FieldNode):
+            fields += 1
+            names[(node.alias or node.name).value] += 1
         directives += len(getattr(node, "directives", None) or ())
+        if isinstance(node, NameNode) and len(node.value) > NAME_CHARACTERS_MAX:
+            raise LimitExceeded(f"a name has at most {NAME_CHARACTERS_MAX} characters")
         if isinstance(node, StringValueNode) and "\0" in node.value:
             raise Invalid("text cannot contain the character U+0000", code="BAD_TEXT")
         if fields > FIELDS_MAX:
@@ -106,6 +117,8 @@ def _check_written(document: DocumentNode) -> None:
         if nesting > 4 * (INTROSPECTION_DEPTH_MAX + VALUE_DEPTH_MAX):
             raise LimitExceeded("the document is nested too deeply")
         stack.extend((child, nesting + 1) for child in _children(node))
+    if sum(times * (times - 1) // 2 for times in names.values()) > REPEATS_MAX:
+        raise LimitExceeded("the document asks for the same fields too often; ask in parts")
 
 
 def _children(node: Node) -> Iterator[Node]:

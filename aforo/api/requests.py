@@ -1,5 +1,6 @@
 """What every route does with a request first: who is it, and how large is the body."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ from aforo.storage.scope import Runtime
 from aforo.tenants.models import KeyScope
 from aforo.tenants.queries import Caller, authenticate
 
+BODY_TIMEOUT_SECONDS = 60.0
+"""For all of a body: who sends a byte now and then would hold a connection for ever."""
 CHALLENGE = 'Bearer realm="aforo"'
 _TOKEN_CHARACTERS_MAX = 200
 
@@ -79,16 +82,20 @@ def demand(caller: Caller, scope: KeyScope) -> None:
 
 
 async def read_body(request: Request, *, bytes_max: int) -> bytes:
-    """The body, read no further than the limit. Raises `Refused` with 413 or 400."""
+    """The body, read no further than the limit. Raises `Refused` with 413, 408 or 400."""
     stated = request.headers.get("content-length", "")
     if stated.isascii() and stated.isdecimal() and len(stated) < 20 and int(stated) > bytes_max:
         raise _too_large(bytes_max)
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > bytes_max:
-                raise _too_large(bytes_max)
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > bytes_max:
+                    raise _too_large(bytes_max)
+    except TimeoutError as error:
+        message = f"the body took more than {BODY_TIMEOUT_SECONDS:g} s; send it again"
+        raise Refused(408, "TIMEOUT", message, {"Connection": "close"}) from error
     except ClientDisconnect as error:
         raise Refused(400, "BAD_REQUEST", "the body ended early") from error
     return bytes(body)
@@ -100,7 +107,9 @@ def media_type(request: Request) -> str:
 
 
 def demand_json(request: Request) -> None:
-    """Raise `Refused` with 415 unless the body is JSON in UTF-8."""
+    """Raise `Refused` with 415 unless the body is JSON in UTF-8, as it is."""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Refused(415, "UNSUPPORTED_MEDIA_TYPE", "the body is sent without a content encoding")
     _, _, parameters = request.headers.get("content-type", "").partition(";")
     charset = parameters.replace(" ", "").lower().partition("charset=")[2].strip('"')
     if media_type(request) != "application/json" or charset not in {"", "utf-8", "utf8"}:

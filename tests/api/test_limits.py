@@ -19,6 +19,7 @@ from aforo.api.limits import (
     DEPTH_MAX,
     DIRECTIVES_MAX,
     FIELDS_MAX,
+    NAME_CHARACTERS_MAX,
     TOKENS_MAX,
 )
 from tests.api.small import schema
@@ -67,8 +68,9 @@ def test_aliases_count_as_often_as_their_fragment_is_spread() -> None:
 
 
 def test_the_document_itself_is_bounded() -> None:
-    assert _code("{ " + "hello " * FIELDS_MAX + "}") is None
-    assert _code("{ " + "hello " * (FIELDS_MAX + 1) + "}") == "LIMIT_EXCEEDED"
+    different = [f"field{number}" for number in range(FIELDS_MAX + 1)]
+    assert _code(f"{{ {' '.join(different[1:])} }}") == "GRAPHQL_VALIDATION_FAILED"
+    assert _code(f"{{ {' '.join(different)} }}") == "LIMIT_EXCEEDED"
     skips = "@skip(if: false) "
     assert _code("{ hello " + skips * DIRECTIVES_MAX + "}") == "GRAPHQL_VALIDATION_FAILED"
     assert _code("{ hello " + skips * (DIRECTIVES_MAX + 1) + "}") == "LIMIT_EXCEEDED"
@@ -76,6 +78,19 @@ def test_the_document_itself_is_bounded() -> None:
     assert _code(many) == "LIMIT_EXCEEDED"
     assert _code("{ hello " * TOKENS_MAX + "}" * TOKENS_MAX) == "GRAPHQL_PARSE_FAILED"
     assert _code("#\n" * (TOKENS_MAX + 1) + "{ hello }") == "GRAPHQL_PARSE_FAILED"
+
+
+def test_a_field_is_not_asked_for_again_and_again() -> None:
+    assert _code("{ " + "hello " * 141 + "}") is None
+    assert _code("{ " + "hello " * 142 + "}") == "LIMIT_EXCEEDED"
+    spread = "".join(f"fragment F{number} on Query {{ {'hello ' * 4} }} " for number in range(40))
+    everywhere = "{ " + " ".join(f"...F{number}" for number in range(40)) + " } "
+    assert _code(everywhere + spread) == "LIMIT_EXCEEDED"
+
+
+def test_an_alias_cannot_make_the_answer_long() -> None:
+    assert _code(f"{{ {'a' * NAME_CHARACTERS_MAX}: hello }}") is None
+    assert _code(f"{{ {'a' * (NAME_CHARACTERS_MAX + 1)}: hello }}") == "LIMIT_EXCEEDED"
 
 
 def test_a_connection_costs_its_page_times_one_item() -> None:
