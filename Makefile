@@ -1,4 +1,5 @@
 # Every command a person or a machine runs here. `make help` lists them.
+# ARGS go to the command behind: `make demo ARGS='--port 8090'`, `make test ARGS='-k demo'`.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ help: ## list the commands
 
 $(BIN)/.demo: requirements/demo.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Aforo needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked dependencies …"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/demo.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . $(addprefix -e ,$(PLUGINS))
@@ -24,10 +25,10 @@ $(BIN)/.dev: requirements/dev.lock $(BIN)/.demo
 	@touch $@
 
 demo: $(BIN)/.demo ## start everything on embedded engines with a month of believable usage
-	@$(BIN)/aforo demo
+	@$(BIN)/aforo demo $(ARGS)
 
-demo-reset: $(BIN)/.demo ## forget the demo's data
-	@$(BIN)/aforo demo --reset
+demo-reset: $(BIN)/.demo ## start the demo over, without its old data
+	@$(BIN)/aforo demo --reset $(ARGS)
 
 test: $(BIN)/.dev ## the whole suite on real engines
 	@$(BIN)/python -m pytest $(ARGS)

@@ -42,7 +42,7 @@ def main() -> None:
         if error.name is None or error.name.partition(".")[0] == "aforo":
             raise
         sys.exit(
-            f"aforo: the package {error.name} is not installed: run `make clean demo` in a "
+            f"aforo: the package {error.name} is not installed: run `rm -r .venv; make demo` in a "
             "checkout, elsewhere install Aforo anew"
         )
     except KeyboardInterrupt:

@@ -73,6 +73,6 @@ def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delitem(sys.modules, "aforo.api.schema", raising=False)
     monkeypatch.setitem(sys.modules, "strawberry", None)
     assert call(monkeypatch, "schema") == (
-        "aforo: the package strawberry is not installed: run `make clean demo` in a checkout, "
-        "elsewhere install Aforo anew"
+        "aforo: the package strawberry is not installed: run `rm -r .venv; make demo` "
+        "in a checkout, elsewhere install Aforo anew"
     )

@@ -182,8 +182,8 @@ def _check_packages(needed: dict[str, str]) -> None:
     missing = [name for module, name in needed.items() if find_spec(module) is None]
     if missing:
         raise DemoError(
-            f"{' and '.join(missing)} must be installed: run `make clean demo` in a checkout, "
-            "elsewhere `pip install 'aforo[embedded]' aforo-standard`"
+            f"{' and '.join(missing)} must be installed: run `rm -r .venv; make demo` "
+            "in a checkout, elsewhere `pip install 'aforo[embedded]' aforo-standard`"
         )
 
 

@@ -112,6 +112,14 @@ def test_a_demo_is_cut_off_started_stopped_and_started_again(start: Start) -> No
     assert _has_something_to_say(again) == invoices
     _stops(again, signal.SIGTERM)
 
+    (again.folder / "demo.json").unlink()
+    without_key = start()
+    assert wait_until(without_key.is_ready, seconds=READY_SECONDS), without_key.running.said
+    assert TOKEN.findall(without_key.running.said) == [without_key.access["apiKey"]]
+    assert without_key.access["apiKey"] != access["apiKey"]
+    assert without_key.ask(DIARY)["tenant"]["id"] == access["tenant"]
+    _stops(without_key, signal.SIGINT)
+
 
 def test_a_demo_starts_over_in_its_own_folder_alone(tmp_path: Path) -> None:
     others = tmp_path / "others"
