@@ -12,7 +12,10 @@ KEY_LENGTH_MAX = 255
 TYPE_LENGTH_MAX = 128
 PROPERTIES_MAX = 200
 PROPERTIES_DEPTH_MAX = 8
+VALUES_MAX = 1_000
 TEXT_LENGTH_MAX = 8_192
+TEXTS_LENGTH_MAX = 65_536
+"""Of all names and texts in one event: it is kept whole in three engines and in live views."""
 NUMBER_DIGITS_MAX = 100
 SHOWN_LENGTH_MAX = 40
 
@@ -127,7 +130,7 @@ def _wrong_properties(value: object) -> str | None:
     for name in value:
         if wrong := _wrong_text(name, TYPE_LENGTH_MAX):
             return f"the name of a property {wrong}"
-    wrong = _wrong_value(value, PROPERTIES_DEPTH_MAX)
+    wrong = _wrong_size(value) or _wrong_value(value, PROPERTIES_DEPTH_MAX)
     return wrong and f"properties{wrong}"
 
 
@@ -155,6 +158,27 @@ def _wrong_members(value: dict[str, object] | list[object], depth: int) -> str |
             return f": the name {_shown(name)}{wrong}"
         if wrong := _wrong_value(member, depth - 1):
             return f".{_shown(str(name))}{wrong}"
+    return None
+
+
+def _wrong_size(value: dict[str, object]) -> str | None:
+    """What is wrong with values that may each be right."""
+    values = length = 0
+    stack: list[object] = [value]
+    while stack:
+        values += 1
+        match stack.pop():
+            case str() as text:
+                length += len(text)
+            case dict() as members:
+                length += sum(map(len, members))
+                stack += members.values()
+            case list() as members:
+                stack += members
+        if values > VALUES_MAX:
+            return f" has over {VALUES_MAX} values in all"
+        if length > TEXTS_LENGTH_MAX:
+            return f" has over {TEXTS_LENGTH_MAX} characters in all"
     return None
 
 

@@ -132,6 +132,11 @@ def test_a_missing_field_is_named(sent: object, message: str) -> None:
         ({"properties": {"a": 10**100}}, "properties.a has over 100 digits"),
         ({"properties": {"a": [1, -(10**100)]}}, "properties.a.1 has over 100 digits"),
         ({"properties": {"a": Decimal("0." + "1" * 101)}}, "properties.a has over 100 digits"),
+        ({"properties": {"a": [1] * 999}}, "properties has over 1000 values in all"),
+        (
+            {"properties": {"a": ["x" * 8192] * 8, "b": "x"}},
+            "properties has over 65536 characters in all",
+        ),
         (
             {"properties": {"a": nested(8)}},
             "properties.a.a.a.a.a.a.a.a is nested deeper than 8 levels",
@@ -154,6 +159,8 @@ def test_a_bad_value_is_told_by_its_place(change: dict[str, Any], message: str) 
         {"idempotencyKey": " ", "customer": "Ünïcødé 😀"},
         {"properties": {f"p{number}": 1 for number in range(200)}},
         {"properties": {"n" * 128: "x" * 8192}},
+        {"properties": {"a": [1] * 998}},
+        {"properties": {"a": ["x" * 8192] * 7, "b": "x" * 8190}},
         {"properties": {"a": "\x00\n\u2028"}},
         {"properties": {"a": nested(7)}},
         {"properties": {"a": 10**100 - 1, "b": Decimal("1e999999"), "c": None, "d": True}},
