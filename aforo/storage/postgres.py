@@ -35,6 +35,7 @@ def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
         pool_size=connections_max,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
+        hide_parameters=True,  # Names and addresses of customers are none of the log's business.
         connect_args={
             "async_creator_fn": _reach,
             "timeout": CONNECT_TIMEOUT_SECONDS,
