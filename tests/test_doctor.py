@@ -21,6 +21,8 @@ from tests.shop import call, open_shop
 
 LONG_AGO = datetime(2019, 1, 1, tzinfo=UTC)
 """Before any other test's time, so that what is written here is the oldest."""
+FAR_AHEAD = datetime(2150, 1, 1, tzinfo=UTC)
+"""After any other test's time, so that what is written here is the latest."""
 
 
 async def findings(settings: Settings, at: datetime) -> dict[str, Finding]:
@@ -67,12 +69,12 @@ async def test_a_job_that_was_given_up_is_told_with_its_failure(
             Job(
                 name=JobName.BILL,
                 state=JobState.FAILED,
-                run_at=LONG_AGO,
-                finished_at=LONG_AGO,
+                run_at=FAR_AHEAD,
+                finished_at=FAR_AHEAD,
                 failure="Invalid: the price of nothing",
             )
         )
-    failed = (await findings(runtime.settings, LONG_AGO + timedelta(hours=23)))["failed jobs"]
+    failed = (await findings(runtime.settings, FAR_AHEAD + timedelta(hours=23)))["failed jobs"]
     assert not failed.ok
     assert failed.says.endswith(": Invalid: the price of nothing")
 
