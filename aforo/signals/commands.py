@@ -29,6 +29,10 @@ from aforo.storage.scope import Scope
 from aforo.storage.tables import new_id
 from aforo.subscriptions.models import Customer
 
+_ONE_AT_A_TIME = sa.text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('aforo.signals.' || :tenant_id, 0))"
+)
+
 log = structlog.get_logger()
 
 
@@ -125,6 +129,9 @@ async def _detect_by(
         if (detection := ask(scope.plugins, judge, case.evidence)) is not None:
             judged.append((case, judge, detection))
 
+    if judged:
+        # Two who judge different moments at once must not fire a mild breach behind a deep one.
+        await scope.db.execute(_ONE_AT_A_TIME, {"tenant_id": str(scope.tenant_id)})
     fired = await queries.fired(scope, key, [case for case, _, _ in judged])
     signals = []
     for case, judge, detection in judged:

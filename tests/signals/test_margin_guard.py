@@ -16,9 +16,7 @@ from sqlmodel import col
 
 from aforo import worker
 from aforo.metering import queries as metering
-from aforo.sdk import (
-    Level,
-)
+from aforo.sdk import Level
 from aforo.sdk.ids import TenantId
 from aforo.signals import queries
 from aforo.signals.commands import detect, set_detector_settings
@@ -130,6 +128,45 @@ async def test_workers_who_look_at_once_fire_one_signal_between_them(
     async with runtime.scope(tenant_id) as scope:
         jobs = await scope.db.scalars(sa.select(Job).where(col(Job.name) == JobName.ACT_ON_SIGNAL))
         assert len(list(jobs)) == 3
+
+
+async def test_a_worker_that_looked_at_less_fires_nothing_milder_behind_one_that_saw_more(
+    runtime: Runtime, tenant_id: TenantId, send: Send
+) -> None:
+    shop = await open_shop(runtime, tenant_id)
+    customers = list(shop.customers.values())
+    marks = []
+    for units in (55, 20):  # 15 % of margin, then a loss.
+        await send(call(units))
+        assert await worker.seal_once(runtime)
+        async with runtime.scope(tenant_id) as scope:
+            marks.append(await metering.watermark(scope))
+    before, after = marks
+
+    async def late() -> list[Signal]:
+        async with runtime.scope(tenant_id) as scope:
+            return await detect(scope, customers, before)
+
+    async with runtime.scope(tenant_id) as scope:
+        (deep,) = await detect(scope, customers, after)
+        behind = asyncio.create_task(late())
+        await until_held_up_or_done(runtime, tenant_id, behind)
+    assert deep.threshold == "L1"
+    assert await behind == []
+    assert [one.threshold for one in await signals_of(runtime, tenant_id)] == ["L1"]
+
+
+async def until_held_up_or_done(
+    runtime: Runtime, tenant_id: TenantId, task: asyncio.Task[list[Signal]]
+) -> None:
+    """Wait until a task waits for a lock, or has not waited for any."""
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    async with asyncio.timeout(10):
+        while True:
+            async with runtime.scope(tenant_id) as scope:
+                if task.done() or await scope.db.scalar(waiting):
+                    return
+            await asyncio.sleep(0.01)
 
 
 async def test_a_margin_that_falls_through_all_limits_fires_once_for_each(
