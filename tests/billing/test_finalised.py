@@ -32,7 +32,9 @@ CHANGES = {
 }
 ANOTHER_LINE = """
 INSERT INTO invoice_line SELECT (line).* FROM (
-    SELECT jsonb_populate_record(held, jsonb_build_object('id', CAST(:id AS text), 'position', 99)) AS line
+    SELECT jsonb_populate_record(
+               held, jsonb_build_object('id', CAST(:id AS text), 'position', 99)
+           ) AS line
       FROM invoice_line AS held WHERE invoice_id = :invoice LIMIT 1
 ) AS copies
 """
