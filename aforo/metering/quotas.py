@@ -45,7 +45,8 @@ _properties = msgspec.json.Decoder(float_hook=Decimal)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotaInForce:
-    """A quota that a customer's subscription grants in the billing period of a moment."""
+    """A quota that a customer's subscription grants in the billing period of a moment, cut where
+    the subscription starts or ends."""
 
     customer_id: UUID
     entitlement: Entitlement
@@ -112,12 +113,18 @@ async def quotas_in_force(
             customer_id=customer.id,
             entitlement=entitlement,
             meter=meter,
-            period=billing_period(
-                anchor_day=subscription.anchor_day, time_zone=customer.time_zone, at=at
-            ),
+            period=_lived(subscription, customer, at),
         )
         for subscription, customer, entitlement, meter in rows
     ]
+
+
+def _lived(subscription: Subscription, customer: Customer, at: datetime) -> Period:
+    """What the subscription lives of the billing period: usage under the one before it is not
+    held against this one's quota, as it is not on this one's invoice."""
+    whole = billing_period(anchor_day=subscription.anchor_day, time_zone=customer.time_zone, at=at)
+    end = whole.end if subscription.ends_at is None else min(whole.end, subscription.ends_at)
+    return Period(max(whole.start, subscription.starts_at), end)
 
 
 async def _advance(scope: Scope, segment: Confirmed) -> None:

@@ -146,6 +146,28 @@ async def test_units_beyond_a_quota_are_overage(market: Market) -> None:
     assert (use.remaining, use.overage) == (Decimal(0), Decimal(30))
 
 
+async def test_usage_under_the_subscription_before_is_not_held_against_a_new_one(
+    market: Market, clock: MovableClock
+) -> None:
+    await market.take(used(market, 80))
+    assert await worker.seal_once(market.runtime)
+    async with market.scope() as scope:
+        ended = await subscriptions.end_subscription(
+            scope, subscription_id=market.subscriptions["acme"]
+        )
+        await subscriptions.create_subscription(
+            scope,
+            customer_id=ended.customer_id,
+            offering_id=ended.offering_id,
+            anchor_day=ended.anchor_day,
+        )
+    assert (await uses(market))["sum"] == 0
+    clock.advance(timedelta(hours=2))
+    await market.take(used(market, 30), used(market, 7, ago=timedelta(hours=3)))
+    assert await worker.seal_once(market.runtime)
+    assert (await uses(market))["sum"] == 30
+
+
 @pytest.fixture
 def without_clickhouse(market: Market) -> Market:
     events = clickhouse.Events("http://aforo:x@127.0.0.1:1/aforo")
