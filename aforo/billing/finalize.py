@@ -80,7 +80,8 @@ async def write(scope: Scope, run: BillRun, outcome: Outcome) -> Written:
     """
     moved = await _moved(scope, outcome.rated)
     parked = {**outcome.parked, **dict.fromkeys(moved, MOVED)}
-    rated = [one for one in outcome.rated if one.subscription.id not in moved]
+    overtaken = await _overtaken(scope, run, outcome.rated)
+    rated = [one for one in outcome.rated if one.subscription.id not in moved | overtaken]
     await _drop_unlived(scope)
     states = _states(rated, at=run.created_at)
     rows = await _write_drafts(scope, run, rated)
@@ -121,6 +122,19 @@ async def _moved(scope: Scope, rated: Sequence[Rated]) -> set[UUID]:
         if (ends_at, billed_until)
         != (held[subscription_id].ends_at, held[subscription_id].billed_until)
     }
+
+
+async def _overtaken(scope: Scope, run: BillRun, rated: Sequence[Rated]) -> set[UUID]:
+    """Subscriptions with drafts of a later run, which know of more events than this one: a run
+    that was held up until after it must not set them back."""
+    found = await scope.db.scalars(
+        sa.select(col(Invoice.subscription_id)).where(
+            col(Invoice.state) != InvoiceState.FINALIZED,
+            col(Invoice.watermark) > run.watermark,
+            one_of(Invoice.subscription_id, {one.subscription.id for one in rated}),
+        )
+    )
+    return set(found)
 
 
 async def _drop_unlived(scope: Scope) -> None:

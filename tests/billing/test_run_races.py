@@ -1,13 +1,15 @@
-"""Subscriptions that end while their periods are being billed, on real engines."""
+"""What changes between two bill runs, or during one: ends of subscriptions, later runs."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from aforo import worker
 from aforo.billing import commands
+from aforo.billing.commands import bill, start_bill_run
 from aforo.billing.models import InvoiceState
-from aforo.sdk import TenantId
+from aforo.sdk import BillRunId, TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from aforo.subscriptions.commands import end_subscription
@@ -17,7 +19,9 @@ from tests.billing.trade import (
     OCTOBER,
     Buyer,
     RunJobs,
+    Send,
     bill_now,
+    call,
     invoices_of,
     lines_of,
     open_trade,
@@ -84,3 +88,34 @@ async def test_a_subscription_that_ends_while_a_run_computes_is_billed_by_the_ne
             "10.00",
             "0.00",
         ]
+
+
+async def test_a_run_that_was_held_up_sets_no_draft_of_a_later_one_back(
+    runtime: Runtime, tenant_id: TenantId, send: Send, run_jobs: RunJobs
+) -> None:
+    await open_trade(
+        runtime,
+        tenant_id,
+        [Buyer(name="a", grace_seconds=GRACE_SECONDS), Buyer(name="b")],
+        lines=[("calls", "PER_UNIT", {"unitPrice": "1"})],
+    )
+    await send(call("a"))
+    assert await worker.seal_once(runtime)
+    async with runtime.scope(tenant_id) as scope:
+        held_up = await start_bill_run(scope, until=NOVEMBER)
+    await send(call("a"))
+    assert await worker.seal_once(runtime)
+    async with runtime.scope(tenant_id) as scope:
+        later = await start_bill_run(scope, until=NOVEMBER)
+    for run in (later, held_up):
+        async with runtime.scope(tenant_id) as scope:
+            await bill(scope, BillRunId(run.id))
+    await run_jobs()
+    totals = {
+        (one.state, str(one.total), one.bill_run_id)
+        for one in await invoices_of(runtime, tenant_id)
+    }
+    assert totals == {
+        (InvoiceState.DRAFT, "2.00", later.id),
+        (InvoiceState.FINALIZED, "0.00", later.id),
+    }
