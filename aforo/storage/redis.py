@@ -12,10 +12,12 @@ from redis.exceptions import RedisError
 from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
 
-LIVE_LOG_MAX = 10_000
+LIVE_LOG_MAX = 2_000
 """Messages kept per tenant and stream."""
 READ_BLOCK_MS = 5_000
-READ_COUNT = 500
+READ_COUNT = 10
+"""Messages that a subscriber holds who takes none of them: some are 64 KB, and there may be 1,000
+subscribers."""
 CONNECT_TIMEOUT_SECONDS = 2
 ANSWER_TIMEOUT_SECONDS = 10
 """Of a Redis that is frozen; longer than a read may wait for news."""
