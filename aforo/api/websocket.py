@@ -59,7 +59,7 @@ class GraphQLWebSocket:
 
 
 class _Connection:
-    """One socket: a reader, one task per operation, and a watch on the key."""
+    """One socket: a reader, one task per operation, and watches on the key and on the client."""
 
     def __init__(self, socket: WebSocket, service: GraphQLService, request_id: str) -> None:
         self._socket = socket
@@ -68,10 +68,14 @@ class _Connection:
         self._credential: Credential | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
+        self._stuck = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until either side ends it."""
-        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
+        tasks = [
+            asyncio.create_task(part())
+            for part in (self._read, self._watch, self._watch_for_stuck_reader)
+        ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             await self._end(next(iter(done)).exception())
@@ -116,6 +120,10 @@ class _Connection:
             await asyncio.sleep(RECHECK_SECONDS)
             if self._credential and not await self._service.is_still_allowed(self._credential):
                 raise SocketClosed(4401, "Unauthorized: the API key was revoked or has expired")
+
+    async def _watch_for_stuck_reader(self) -> None:
+        await self._stuck.wait()
+        raise TimeoutError
 
     async def _initialise(self, message: dict[str, Any]) -> None:
         match message["type"]:
@@ -250,8 +258,12 @@ class _Connection:
 
     async def _send(self, message: dict[str, Any]) -> None:
         # One at a time: a socket that takes nothing holds its operations up, and no memory.
-        async with self._sending, asyncio.timeout(SEND_TIMEOUT_SECONDS):
-            await self._socket.send_text(encode_json(message).decode())
+        try:
+            async with self._sending, asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await self._socket.send_text(encode_json(message).decode())
+        except TimeoutError:
+            self._stuck.set()
+            raise
 
 
 def _id(message: dict[str, Any]) -> str:

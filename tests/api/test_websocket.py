@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from aforo.api import documents, protocol, websocket
 from aforo.api.app import create_app
@@ -307,3 +309,17 @@ async def test_a_reader_that_takes_nothing_costs_no_memory(socket: Socket) -> No
     stood = await flood.until_it_stands()
     # What the two sockets and the server's own buffer hold, and not one message more.
     assert stood * small.FLOOD_BYTES < 20_000_000
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "SEND_TIMEOUT_SECONDS", 1)
+    flood = small.Flood()
+    await socket.subscribe("subscription { flood }")
+    await flood.until_it_stands()
+    async with asyncio.timeout(10):
+        await flood.ended.wait()
+        with suppress(ConnectionClosed):
+            async for _ in socket.connection:
+                pass
