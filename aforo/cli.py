@@ -176,20 +176,29 @@ def doctor(*, as_json: AsJson = False, folder: Folder = DEFAULT_FOLDER) -> None:
 
 
 async def _serve(settings: Settings, tls: "TlsFiles | None") -> None:
+    import structlog
+
     from aforo import serve as http
     from aforo.storage.readiness import ready_runtime
+
+    def ready() -> None:
+        host, port = listener.getsockname()[:2]
+        structlog.get_logger().info("the API listens", host=host, port=port)
 
     listener = http.bind(settings.host, settings.port)
     with listener:
         async with ready_runtime(settings) as runtime:
-            await http.serve(runtime, listener, tls=tls)
+            await http.serve(runtime, listener, tls=tls, on_ready=ready)
 
 
 async def _work(settings: Settings) -> None:
+    import structlog
+
     from aforo import worker as jobs
     from aforo.storage.readiness import ready_runtime
 
     async with ready_runtime(settings) as runtime:
+        structlog.get_logger().info("the worker works")
         await jobs.run(runtime)
 
 

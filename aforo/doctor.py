@@ -1,6 +1,7 @@
 """Looks an installation over: what works, what does not, and what to do about it."""
 
 import asyncio
+import os
 import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -204,11 +205,13 @@ def _disk(settings: Settings) -> Finding:
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     usage = shutil.disk_usage(existing)
     says = f"{usage.free / 2**30:.1f} GiB of {usage.total / 2**30:.0f} GiB free for {folder}"
-    if usage.used < DISK_USED_MAX * usage.total:
-        return Finding("disk", ok=True, says=says)
-    return Finding(
-        "disk", ok=False, says=says, advice="make room, or move AFORO_DATA_DIR to a larger disk"
-    )
+    if usage.used >= DISK_USED_MAX * usage.total:
+        advice = "make room, or move AFORO_DATA_DIR to a larger disk"
+        return Finding("disk", ok=False, says=says, advice=advice)
+    if not os.access(existing, os.W_OK):
+        advice = "let this user write there, or move AFORO_DATA_DIR"
+        return Finding("disk", ok=False, says=f"{existing} cannot be written", advice=advice)
+    return Finding("disk", ok=True, says=says)
 
 
 def _migrations(check: str, missing: list[str]) -> Finding:

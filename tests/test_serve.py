@@ -1,11 +1,15 @@
-"""Where the API may listen: keys never travel in the clear over a network."""
+"""Where the API may listen, and how it ends: in order, also for those who wait for events."""
 
+import asyncio
 import socket
 from pathlib import Path
 
+import httpx2
 import pytest
 
-from aforo.serve import ListenError, TlsFiles, bind, check_exposure
+from aforo.serve import ListenError, TlsFiles, bind, check_exposure, serve
+from aforo.storage.scope import Runtime
+from aforo.tenants.commands import NewTenant
 
 TLS = TlsFiles(Path("chain.pem"), Path("key.pem"))
 
@@ -38,3 +42,30 @@ def test_a_host_that_is_none_is_named() -> None:
 def test_a_bound_port_is_taken_before_anybody_is_answered() -> None:
     with bind("127.0.0.1", 0) as listener, pytest.raises(ConnectionRefusedError):
         socket.create_connection(listener.getsockname())
+
+
+async def test_an_event_stream_ends_in_order_when_the_process_stops(
+    runtime: Runtime, tenant: NewTenant
+) -> None:
+    up = asyncio.Event()
+    listener = bind("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    serving = asyncio.create_task(serve(runtime, listener, grace_seconds=60, on_ready=up.set))
+    async with asyncio.timeout(20), httpx2.AsyncClient(timeout=20) as client:
+        await up.wait()
+        stream = client.stream(
+            "POST",
+            f"http://127.0.0.1:{port}/graphql",
+            json={"query": "subscription { signals { id } }"},
+            headers={
+                "Authorization": f"Bearer {tenant.key.token}",
+                "Accept": "text/event-stream",
+            },
+        )
+        async with stream as response:
+            assert response.status_code == 200
+            serving.cancel()
+            # Without a proper end the client would raise here.
+            await response.aread()
+        with pytest.raises(asyncio.CancelledError):
+            await serving

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
@@ -13,6 +12,7 @@ from aforo.api.protocol import RECHECK_SECONDS, Answer
 
 SEND_TIMEOUT_SECONDS = 30
 """A reader that takes nothing for so long is cut off."""
+CANCEL_AGAIN_SECONDS = 0.5
 
 _COMPLETE = b"event: complete\ndata:\n\n"
 _ALIVE = b":\n\n"
@@ -103,9 +103,7 @@ class EventStream:
                 yield _next(answer.body)
         finally:
             if following is not None:
-                following.cancel()
-                with suppress(asyncio.CancelledError, StopAsyncIteration):
-                    await following
+                await _end(following)
             await self._answers.aclose()  # type: ignore[attr-defined]
 
 
@@ -123,6 +121,16 @@ def _body(chunk: bytes, *, more: bool) -> Message:
 async def _send(send: Send, message: Message) -> None:
     async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
         await send(message)
+
+
+async def _end(task: asyncio.Task[Answer]) -> None:
+    # More than once where needed: `wait_for` of Python 3.11, which the driver of Redis calls,
+    # swallows a cancellation that comes at the moment of its result.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
+    if not task.cancelled():
+        task.exception()  # Whatever it was: nobody is there to be told.
 
 
 async def _disconnected(receive: Receive) -> None:

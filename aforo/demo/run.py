@@ -135,6 +135,7 @@ class _Demo:
         except BaseExceptionGroup as group:
             raise _expected(group) from group
         finally:
+            self.display.close()
             self.display.say("Stopping …")
             self.folder.forget_environment()
             await runtime.close()

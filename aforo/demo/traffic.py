@@ -25,7 +25,10 @@ log = structlog.get_logger()
 async def send_traffic(runtime: Runtime, tenant_id: TenantId) -> None:
     """Send events until cancelled. Where an engine is away, its events are not made up for."""
     chance = Random()  # noqa: S311 (believable, not secret)
+    me = asyncio.current_task()
     for _ in range(EVENTS_MAX // BATCH_EVENTS):
+        if me is not None and me.cancelling():
+            return  # `wait_for` of Python 3.11, which drivers call, may have swallowed it.
         batch = [_event(runtime, chance) for _ in range(BATCH_EVENTS)]
         try:
             async with runtime.scope(tenant_id) as scope:
