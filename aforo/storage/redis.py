@@ -1,5 +1,6 @@
 """Redis: hints, counters and the bounded live log. Whatever is lost here can be made again."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from decimal import Decimal
 from typing import Any, cast
@@ -98,7 +99,7 @@ class TenantLive:
         try:
             # `$` means "from this call on" at every call: what came between two would be lost.
             position = await self._end(key) if after == "$" else after
-            while True:
+            while not _is_cancelled():
                 found = await self._redis.xread(
                     {key: position}, count=READ_COUNT, block=READ_BLOCK_MS
                 )
@@ -123,3 +124,9 @@ class TenantLive:
             pipe.hset(self._prefix + name, mapping=dict(fields))
             pipe.expire(self._prefix + name, ttl_seconds)
             await pipe.execute()
+
+
+def _is_cancelled() -> bool:
+    # `wait_for` of Python 3.11, which the driver calls, may swallow a cancellation.
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
