@@ -26,7 +26,13 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plug
 EXAMPLE = ROOT / "plugins/aforo-example/aforo_example/__init__.py"
 PLUGIN_PAGES = sorted(set(ROOT.glob("docs/plugins/*.md")) - {ROOT / "docs/plugins/README.md"})
 
-FOR_TESTS = {"AFORO_TRACE_DIR", "AFORO_FAILPOINT", "AFORO_FAILPOINTS"}
+FOR_TESTS = {
+    "AFORO_TRACE_DIR",
+    "AFORO_FAILPOINT",
+    "AFORO_FAILPOINTS",
+    "AFORO_TEST_KILLS_PER_POINT",
+    "AFORO_TEST_KILLS_OF_EVERYTHING",
+}
 IN_EXAMPLES = {"AFORO_API_KEY"}
 """A reader's own name for the key, in shell commands."""
 
