@@ -174,7 +174,12 @@ class Invoice(Node):
         description="Drawn from the wallet; on a draft, what would be."
     )
     amount_due: Decimal = strawberry.field(description="What is left to pay.")
-    cogs: Decimal = strawberry.field(description="What serving the period's events cost us.")
+    cogs: Decimal = strawberry.field(
+        description="What serving the period's events cost us, as far as it is known."
+    )
+    uncosted_events: BigInt = strawberry.field(
+        description="Events whose cost is unknown, or in another currency; they are not free."
+    )
     created_at: datetime = strawberry.field(description="When it was first drafted.")
     finalized_at: datetime | None = strawberry.field(description="Since when it is final.")
     tax_failure: str | None = strawberry.field(description="Why it waits for its tax.")
@@ -199,6 +204,7 @@ class Invoice(Node):
             from_wallet=row.from_wallet,
             amount_due=row.amount_due,
             cogs=row.cogs,
+            uncosted_events=BigInt(row.uncosted_events),
             created_at=row.created_at,
             finalized_at=row.finalized_at,
             tax_failure=row.tax_failure,

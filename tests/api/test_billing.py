@@ -1,5 +1,7 @@
 """Bills through the API: invoices with their lines and events, wallets, taxes, revenue."""
 
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -7,8 +9,15 @@ import httpx2
 import pytest
 
 from aforo.api import relay
+from aforo.sdk.ids import TenantId
+from aforo.storage.clock import MovableClock
+from aforo.storage.scope import Runtime
 from tests.api.forms import GraphQL, change, made
 from tests.api.shop import OCTOBER, Shop
+from tests.conftest import Send
+from tests.shop import call, open_shop
+
+RunJobs = Callable[[], Awaitable[None]]
 
 pytestmark = pytest.mark.anyio
 
@@ -183,3 +192,20 @@ async def test_the_revenue_summary_agrees_with_the_invoices(graphql: GraphQL, bi
         name: Decimal(number) for name, number in figures.items()
     }
     assert (row["activeSubscriptions"], row["activeCustomers"]) == (1, 1)
+
+
+async def test_an_invoice_says_how_many_of_its_events_have_an_unknown_cost(
+    graphql: GraphQL,
+    runtime: Runtime,
+    tenant_id: TenantId,
+    send: Send,
+    run_jobs: RunJobs,
+    clock: MovableClock,
+) -> None:
+    await open_shop(runtime, tenant_id, unit_cost=None)
+    await send(call("5"), call("7"))
+    clock.move_to(datetime(2026, 12, 2, tzinfo=UTC))
+    await run_jobs()
+    document = "{ invoices { edges { node { state cogs uncostedEvents } } } }"
+    [edge] = (await graphql(document))["invoices"]["edges"]
+    assert edge["node"] == {"state": "FINALIZED", "cogs": "0", "uncostedEvents": 2}
