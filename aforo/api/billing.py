@@ -13,6 +13,7 @@ from aforo.api.catalog import Meter, meter_of
 from aforo.api.context import Info
 from aforo.api.events import Event
 from aforo.api.fields import field, publish_enum
+from aforo.api.pages import children_in_pages
 from aforo.api.periods import PeriodInput
 from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node
 from aforo.api.scalars import JSON, BigInt, parse_moment
@@ -125,9 +126,24 @@ class InvoiceTax:
         )
 
 
+@strawberry.type(description="A subscription that a bill run refused to bill.")
+class ParkedAccount:
+    subscription_id: strawberry.Private[UUID]
+    reason: str = strawberry.field(description="Why nothing was billed, and what to mend.")
+
+    @classmethod
+    def from_row(cls, row: models.ParkedAccount) -> Self:
+        return cls(subscription_id=row.subscription_id, reason=row.reason)
+
+    @field("What was not billed; the next run tries it again.")
+    async def subscription(self, info: Info) -> CustomerSubscription:
+        return await _subscription_of(info, self.subscription_id)
+
+
 @relay.fetched_by(queries.bill_runs_by_id)
 @strawberry.type(description="One execution of billing over every period that had ended.")
 class BillRun(Node):
+    row_id: strawberry.Private[UUID]
     until: datetime = strawberry.field(description="Periods that had ended by then are billed.")
     state: BillRunState = strawberry.field(description="How far it has come.")
     watermark: BigInt | None = strawberry.field(
@@ -143,6 +159,7 @@ class BillRun(Node):
     def from_row(cls, row: models.BillRun) -> Self:
         return cls(
             id=relay.global_id("BillRun", row.id),
+            row_id=row.id,
             until=row.until,
             state=row.state,
             watermark=None if row.watermark is None else BigInt(row.watermark),
@@ -151,6 +168,19 @@ class BillRun(Node):
             created_at=row.created_at,
             finished_at=row.finished_at,
             failure=row.failure,
+        )
+
+    @field("The accounts that it refused to bill, with the reasons.")
+    async def parked_accounts(
+        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
+    ) -> Connection[ParkedAccount]:
+        return await children_in_pages(
+            info.context,
+            queries.parked_by_run,
+            self.row_id,
+            first=first,
+            after=after,
+            of=ParkedAccount.from_row,
         )
 
 
@@ -216,9 +246,7 @@ class Invoice(Node):
 
     @field("The subscription that is billed.")
     async def subscription(self, info: Info) -> CustomerSubscription:
-        row = await info.context.load(subscriptions_by_id, self.subscription_id)
-        assert row is not None, "a foreign key holds it"
-        return CustomerSubscription.from_row(row)
+        return await _subscription_of(info, self.subscription_id)
 
     @field("The bill run that wrote it.")
     async def bill_run(self, info: Info) -> BillRun:
@@ -325,3 +353,9 @@ def _position(cursor: str) -> tuple[datetime, UUID]:
         return parse_moment(moment), UUID(event_id)
     except (GraphQLError, ValueError) as error:
         raise relay.bad_cursor() from error
+
+
+async def _subscription_of(info: Info, subscription_id: UUID) -> CustomerSubscription:
+    row = await info.context.load(subscriptions_by_id, subscription_id)
+    assert row is not None, "a foreign key holds it"
+    return CustomerSubscription.from_row(row)

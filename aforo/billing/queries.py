@@ -195,12 +195,13 @@ async def bill_runs_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Bil
     return await rows_by_id(scope, BillRun, ids)
 
 
-async def parked_accounts(
-    scope: Scope, bill_run_id: UUID, *, after: UUID | None = None, first: int
-) -> list[ParkedAccount]:
-    """A page of what a bill run refused to bill, with the reasons."""
-    of_run = col(ParkedAccount.bill_run_id) == bill_run_id
-    return await page_of_rows(scope, ParkedAccount, of_run, after=after, first=first)
+async def parked_by_run(
+    scope: Scope, bill_run_ids: Collection[UUID], *, after: UUID | None = None, first: int
+) -> dict[UUID, list[ParkedAccount]]:
+    """A page of what each bill run refused to bill, with the reasons."""
+    return await pages_of_children(
+        scope, ParkedAccount, col(ParkedAccount.bill_run_id), bill_run_ids, after=after, first=first
+    )
 
 
 async def wallets_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Wallet]:

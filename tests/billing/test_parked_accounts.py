@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo import worker
+from aforo.api import relay
 from aforo.billing import accounts, queries
 from aforo.billing.commands import fail, start_bill_run
 from aforo.billing.models import BillRunState, InvoiceState
@@ -31,6 +32,7 @@ from tests.billing.trade import (
     lines_of,
     open_trade,
 )
+from tests.conftest import GraphQL
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +63,7 @@ def runtime(runtime: Runtime) -> Runtime:
 
 async def reasons_of(runtime: Runtime, tenant_id: TenantId, run_id: Any) -> dict[Any, str]:
     async with runtime.scope(tenant_id) as scope:
-        parked = await queries.parked_accounts(scope, run_id, first=100)
+        parked = (await queries.parked_by_run(scope, [run_id], first=100)).get(run_id, [])
     return {one.subscription_id: one.reason for one in parked}
 
 
@@ -84,6 +86,26 @@ async def test_a_failing_plugin_parks_its_account_and_the_others_are_billed(
     assert "acme.moody" in reasons[trade.subscriptions["a"]]
     assert "too much for me  !!!" in reasons[trade.subscriptions["a"]]
     assert len(reasons[trade.subscriptions["a"]]) < 1_000
+
+
+async def test_whoever_asked_for_a_run_is_told_what_it_refused_and_why(
+    runtime: Runtime, tenant_id: TenantId, run_jobs: RunJobs, send: Send, graphql: GraphQL
+) -> None:
+    lines = [("calls", "acme.moody", {})]
+    trade = await open_trade(runtime, tenant_id, [Buyer(name="a")], lines=lines)
+    await send(*(call("a") for _ in range(4)))
+    run = await bill_now(runtime, tenant_id, run_jobs)
+    document = """
+    query($id: ID!) { node(id: $id) { ... on BillRun { state invoices parked
+      parkedAccounts { edges { node { reason subscription { id } } } }
+    } } }
+    """
+    told = (await graphql(document, id=relay.global_id("BillRun", run.id)))["node"]
+    assert (told["state"], told["invoices"], told["parked"]) == ("DONE", 0, 1)
+    [account] = [edge["node"] for edge in told["parkedAccounts"]["edges"]]
+    assert "acme.moody" in account["reason"]
+    refused = relay.global_id("CustomerSubscription", trade.subscriptions["a"])
+    assert account["subscription"] == {"id": refused}
 
 
 async def test_a_plugin_that_is_gone_parks_the_accounts_of_its_plans(

@@ -115,7 +115,7 @@ async def test_what_belongs_to_another_tenant_is_not_there(
         assert await queries.invoices_by_id(scope, [invoice.id]) == {}
         assert await queries.lines_by_invoice(scope, [invoice.id]) == {invoice.id: []}
         assert await queries.source_events(scope, line.id, first=10) == []
-        assert await queries.parked_accounts(scope, run.id, first=10) == []
+        assert not (await queries.parked_by_run(scope, [run.id], first=10)).get(run.id)
         refusals = []
         for bill_run_id in (run.id, new_id()):
             with pytest.raises(NotFound) as refused:
