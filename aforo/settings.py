@@ -1,13 +1,18 @@
 """The environment, read once into one frozen object."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from aforo.sdk.errors import AforoError
 
 PREFIX = "AFORO_"
+PORT_MAX = 65_535
+_ALIKE = 0.85
+_SWITCH = {"0": False, "false": False, "1": True, "true": True}
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 """All mean the last one."""
 SCHEMES = {
@@ -44,55 +49,87 @@ class Settings:
     """Hides introspection and the query page."""
 
     def __post_init__(self) -> None:
-        if len(self.key_pepper) < 32:
-            raise SettingsError("AFORO_KEY_PEPPER must have at least 32 characters")
-        if not 0 <= self.port <= 65535:
-            raise SettingsError(f"AFORO_PORT must be a port number, not {self.port}")
+        if faults := list(_beyond_limits(asdict(self))):
+            raise SettingsError(_worded(faults))
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings, or say in one sentence which variable is missing or wrong.
+    """Read the settings, or say in words of every variable that is missing or wrong.
 
     Raises: `SettingsError`.
     """
-    given = {
-        item.name: environment[PREFIX + item.name.upper()]
-        for item in fields(Settings)
-        if environment.get(PREFIX + item.name.upper())
-    }
-    required = ("database_url", "redis_url", "clickhouse_url", "key_pepper")
-    missing = [PREFIX + name.upper() for name in required if name not in given]
+    values: dict[str, Any] = {}
+    faults = [*_missing(environment), *_misspelt(environment)]
+    for name, kind in get_type_hints(Settings).items():
+        if text := environment.get(_variable(name)):
+            try:
+                values[name] = _parsed(name, kind, text)
+            except SettingsError as error:
+                faults.append(error.message)
+    faults += _beyond_limits(values)
+    if faults:
+        raise SettingsError(_worded(faults))
+    return Settings(**values)
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _missing(environment: Mapping[str, str]) -> Iterator[str]:
+    required = [item.name for item in fields(Settings) if item.default is MISSING]
+    missing = [_variable(name) for name in required if not environment.get(_variable(name))]
     if missing:
-        raise SettingsError(
+        yield (
             f"{', '.join(missing)} must be set; "
             "for everything on embedded engines in one process run `aforo demo`"
         )
-    return Settings(**{name: _parsed(name, text) for name, text in given.items()})  # type: ignore[arg-type]
 
 
-def _parsed(name: str, text: str) -> str | int | bool | Path:
-    match name:
-        case "port":
-            if not text.isdecimal():
-                raise SettingsError(f"AFORO_PORT must be a port number, not {text!r}")
-            return int(text)
-        case "production":
-            if text.lower() not in {"0", "1", "true", "false"}:
-                raise SettingsError(f"AFORO_PRODUCTION must be true or false, not {text!r}")
-            return text.lower() in {"1", "true"}
-        case "data_dir":
-            return Path(text)
-        case _ if name in SCHEMES:
-            return _address(name, text)
-        case _:
-            return text
+def _misspelt(environment: Mapping[str, str]) -> Iterator[str]:
+    """A variable of a wrong name would do nothing, and nobody would know."""
+    known = [_variable(item.name) for item in fields(Settings)]
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known and environment[name]:
+            meant = get_close_matches(name, known, n=1, cutoff=_ALIKE)
+            if meant and not environment.get(meant[0]):
+                yield f"{name} is no setting: {meant[0]} is"
+
+
+def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
+    pepper, port = values.get("key_pepper"), values.get("port")
+    if pepper is not None and len(pepper) < 32:
+        yield "AFORO_KEY_PEPPER must have at least 32 characters"
+    if port is not None and not 0 <= port <= PORT_MAX:
+        yield f"AFORO_PORT must be a port number, not {port}"
+
+
+def _worded(faults: Sequence[str]) -> str:
+    if len(faults) == 1:
+        return faults[0]
+    listed = "".join(f"\n  - {fault}" for fault in faults)
+    return f"{len(faults)} settings are missing or wrong:{listed}"
+
+
+def _parsed(name: str, kind: object, text: str) -> str | int | bool | Path:
+    if name in SCHEMES:
+        return _address(name, text)
+    if kind is bool:
+        if text.lower() not in _SWITCH:
+            raise SettingsError(f"{_variable(name)} must be true or false, not {text!r}")
+        return _SWITCH[text.lower()]
+    if kind in {int, int | None}:
+        if not (text.isascii() and text.isdecimal() and len(text) < 10):
+            raise SettingsError(f"{_variable(name)} must be a whole number, not {text!r}")
+        return int(text)
+    return Path(text) if kind is Path else text
 
 
 def _address(name: str, text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in SCHEMES[name]:
         # Not the address itself: there may be a password in it.
-        raise SettingsError(f"{PREFIX}{name.upper()} must begin with {SCHEMES[name][0]}://")
+        raise SettingsError(f"{_variable(name)} must begin with {SCHEMES[name][0]}://")
     if scheme in POSTGRES_SCHEMES:
         scheme = POSTGRES_SCHEMES[-1]
     return f"{scheme}://{rest}"

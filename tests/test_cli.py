@@ -42,7 +42,12 @@ def test_addresses_of_the_wrong_kind_are_refused_without_being_shown(
     for name in REQUIRED:
         monkeypatch.setenv(PREFIX + name, "x" * 40)
     monkeypatch.setenv("AFORO_DATABASE_URL", "mysql://someone:secret@host/aforo")
-    assert call(monkeypatch, "serve") == "aforo: AFORO_DATABASE_URL must begin with postgresql://"
+    assert call(monkeypatch, "serve") == (
+        "aforo: 3 settings are missing or wrong:\n"
+        "  - AFORO_DATABASE_URL must begin with postgresql://\n"
+        "  - AFORO_REDIS_URL must begin with redis://\n"
+        "  - AFORO_CLICKHOUSE_URL must begin with http://"
+    )
 
 
 def test_the_schema_is_printed(

@@ -1,0 +1,73 @@
+"""The environment: every fault is told at once, in words, and no secret is."""
+
+import pytest
+
+from aforo.settings import SettingsError, from_environment
+
+GOOD = {
+    "AFORO_DATABASE_URL": "postgres://aforo:secret@db/aforo",
+    "AFORO_REDIS_URL": "redis://cache:6379/0",
+    "AFORO_CLICKHOUSE_URL": "http://log:8123/aforo",
+    "AFORO_KEY_PEPPER": "p" * 32,
+}
+
+
+def refusal(environment: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as refused:
+        from_environment(environment)
+    return refused.value.message
+
+
+def test_what_is_needed_is_enough() -> None:
+    settings = from_environment(GOOD)
+    assert settings.database_url == "postgresql+asyncpg://aforo:secret@db/aforo"
+    assert (settings.port, settings.production) == (8080, False)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    said = refusal(
+        {
+            "AFORO_DATABASE_URL": "mysql://someone:secret@host/aforo",
+            "AFORO_CLICKHOUSE_URL": "http://log:8123/aforo",
+            "AFORO_KEY_PEPPER": "short",
+            "AFORO_PORT": "70000",
+            "AFORO_PRODUCTION": "perhaps",
+        }
+    )
+    assert said.splitlines() == [
+        "5 settings are missing or wrong:",
+        "  - AFORO_REDIS_URL must be set; "
+        "for everything on embedded engines in one process run `aforo demo`",
+        "  - AFORO_DATABASE_URL must begin with postgresql://",
+        "  - AFORO_PRODUCTION must be true or false, not 'perhaps'",
+        "  - AFORO_KEY_PEPPER must have at least 32 characters",
+        "  - AFORO_PORT must be a port number, not 70000",
+    ]
+
+
+@pytest.mark.parametrize("port", ["", "-1", "8080x", "٨٠", "1" * 20])
+def test_a_port_is_a_number(port: str) -> None:
+    environment = {**GOOD, "AFORO_PORT": port}
+    if not port:
+        assert from_environment(environment).port == 8080  # An empty variable is none.
+    else:
+        assert refusal(environment).startswith("AFORO_PORT must be a whole number, not ")
+
+
+def test_a_misspelt_variable_is_told() -> None:
+    assert refusal({**GOOD, "AFORO_PRODUCTOIN": "1"}) == (
+        "AFORO_PRODUCTOIN is no setting: AFORO_PRODUCTION is"
+    )
+
+
+def test_a_variable_of_somebody_else_is_left_alone() -> None:
+    environment = {**GOOD, "AFORO_API_KEY": "afo_live_…", "AFORO_PORTS": "", "OTHER": "x"}
+    assert from_environment(environment) == from_environment(GOOD)
+    both = {**GOOD, "AFORO_PORT": "8081", "AFORO_PORTS": "9000"}
+    assert from_environment(both).port == 8081
+
+
+def test_no_secret_is_repeated() -> None:
+    said = refusal({**GOOD, "AFORO_DATABASE_URL": "secret", "AFORO_KEY_PEPPER": "also secret"})
+    assert "secret" not in said
+    assert "secret" not in repr(from_environment(GOOD))
