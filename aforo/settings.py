@@ -11,6 +11,7 @@ from aforo.sdk.errors import AforoError
 
 PREFIX = "AFORO_"
 PORT_MAX = 65_535
+SECRET_CHARACTERS_MIN = 32
 _ALIKE = 0.85
 _SWITCH = {"0": False, "false": False, "1": True, "true": True}
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
@@ -39,6 +40,9 @@ class Settings:
     clickhouse_url: str = field(repr=False)
     key_pepper: str = field(repr=False)
     """Secret of the HMAC under which API keys are stored; at least 32 characters."""
+    master_key: str = field(default="", repr=False)
+    """Wraps the keys under which secrets are stored; at least 32 characters. Without it one is
+    derived from the pepper."""
     owner_database_url: str | None = field(default=None, repr=False)
     """PostgreSQL as the schema's owner; only `aforo migrate` needs it."""
     data_dir: Path = Path(".aforo")
@@ -97,9 +101,10 @@ def _misspelt(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
-    pepper, port = values.get("key_pepper"), values.get("port")
-    if pepper is not None and len(pepper) < 32:
-        yield "AFORO_KEY_PEPPER must have at least 32 characters"
+    port = values.get("port")
+    for name in ("key_pepper", "master_key"):
+        if (secret := values.get(name)) and len(secret) < SECRET_CHARACTERS_MIN:
+            yield f"{_variable(name)} must have at least {SECRET_CHARACTERS_MIN} characters"
     if port is not None and not 0 <= port <= PORT_MAX:
         yield f"AFORO_PORT must be a port number, not {port}"
 

@@ -155,6 +155,8 @@ def test_the_table_of_variables_is_that_of_the_settings() -> None:
             assert told == "yes"
         elif item.default is None:
             assert told == "for `aforo migrate`"
+        elif item.default == "":
+            assert told == "derived"
         else:
             assert told.strip("`").lower() == str(item.default).lower()
 

@@ -68,6 +68,17 @@ def test_a_variable_of_somebody_else_is_left_alone() -> None:
 
 
 def test_no_secret_is_repeated() -> None:
-    said = refusal({**GOOD, "AFORO_DATABASE_URL": "secret", "AFORO_KEY_PEPPER": "also secret"})
+    said = refusal(
+        {
+            **GOOD,
+            "AFORO_DATABASE_URL": "secret",
+            "AFORO_KEY_PEPPER": "also secret",
+            "AFORO_MASTER_KEY": "secret too",
+        }
+    )
+    assert "AFORO_MASTER_KEY must have at least 32 characters" in said
     assert "secret" not in said
-    assert "secret" not in repr(from_environment(GOOD))
+    master_key = "secret" * 6
+    settings = from_environment({**GOOD, "AFORO_MASTER_KEY": master_key})
+    assert settings.master_key == master_key
+    assert "secret" not in repr(settings)

@@ -19,6 +19,7 @@ from aforo.storage.clock import Clock, SystemClock
 from aforo.storage.failpoints import reached
 from aforo.storage.faults import engine_faults
 from aforo.storage.jobs import Job, JobName, JobState
+from aforo.storage.secrets import DataKey, MasterKey, WrappedKey
 from aforo.storage.tables import new_id
 
 APP_CONNECTIONS_MAX = 20
@@ -41,6 +42,22 @@ class Scope:
     events: clickhouse.TenantEvents
     live: redis.TenantLive
     plugins: Registry
+    master_key: MasterKey
+
+    async def data_key(self) -> DataKey:
+        """The key for the tenant's secrets at rest, made at its first use.
+
+        `data_key.seal(secret, Place("table", "column", row.id))` gives what to store.
+        """
+        query = sa.select(WrappedKey)
+        row: WrappedKey | None = await self.db.scalar(query)
+        if row is None:
+            wrapped = self.master_key.new_wrapped(self.tenant_id)
+            made = insert(WrappedKey).values(wrapped=wrapped)
+            await self.db.execute(made.on_conflict_do_nothing())  # Another made it meanwhile.
+            row = await self.db.scalar(query)
+        assert row is not None, "there is one by now"
+        return self.master_key.unwrap(row.wrapped, self.tenant_id)
 
     async def enqueue(
         self,
@@ -77,6 +94,7 @@ class Runtime:
     cross_tenant: AsyncEngine
     events: clickhouse.Events
     live: redis.Live
+    master_key: MasterKey
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
 
@@ -99,6 +117,7 @@ class Runtime:
                     events=self.events.of(tenant_id),
                     live=live,
                     plugins=self.plugins,
+                    master_key=self.master_key,
                 )
         reached("scope.committed")
         await live.flush()
@@ -141,6 +160,7 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
         cross_tenant=cross_tenant,
         events=clickhouse.Events(settings.clickhouse_url),
         live=redis.Live(settings.redis_url),
+        master_key=MasterKey.of(settings),
         app_sessions=postgres.sessions(app),
         system_sessions=postgres.sessions(cross_tenant),
     )
