@@ -50,7 +50,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     production: bool = False
-    """Hides introspection and the query page."""
+    """Hides introspection and the query page, and calls others by https only."""
+    allow_loopback_calls: bool = False
+    """Lets webhooks and other calls outside reach this machine: for development."""
 
     def __post_init__(self) -> None:
         if faults := list(_beyond_limits(asdict(self))):
@@ -107,6 +109,8 @@ def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
             yield f"{_variable(name)} must have at least {SECRET_CHARACTERS_MIN} characters"
     if port is not None and not 0 <= port <= PORT_MAX:
         yield f"AFORO_PORT must be a port number, not {port}"
+    if values.get("production") and values.get("allow_loopback_calls"):
+        yield "AFORO_ALLOW_LOOPBACK_CALLS is for development: it must be false in production"
 
 
 def _worded(faults: Sequence[str]) -> str:

@@ -58,6 +58,7 @@ async def shared_runtime(
         clickhouse_url=engines.clickhouse_url,
         key_pepper=PEPPER,
         data_dir=tmp_path_factory.mktemp("data"),
+        allow_loopback_calls=True,
     )
     opened = open_runtime(settings, load_registry())
     yield opened

@@ -82,3 +82,12 @@ def test_no_secret_is_repeated() -> None:
     settings = from_environment({**GOOD, "AFORO_MASTER_KEY": master_key})
     assert settings.master_key == master_key
     assert "secret" not in repr(settings)
+
+
+def test_calls_to_loopback_are_off_unless_switched_on_and_never_on_in_production() -> None:
+    assert not from_environment(GOOD).allow_loopback_calls
+    switched = {**GOOD, "AFORO_ALLOW_LOOPBACK_CALLS": "1"}
+    assert from_environment(switched).allow_loopback_calls
+    assert refusal({**switched, "AFORO_PRODUCTION": "true"}) == (
+        "AFORO_ALLOW_LOOPBACK_CALLS is for development: it must be false in production"
+    )

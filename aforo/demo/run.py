@@ -110,6 +110,8 @@ class _Demo:
             data_dir=self.folder.data_dir,
             host=HOST,
             port=port,
+            # A demo is tried out on one machine, and so are its webhooks.
+            allow_loopback_calls=True,
         )
         with self.display.step("Applying the migrations"):
             await migrate(

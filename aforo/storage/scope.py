@@ -15,7 +15,9 @@ from aforo.plugins import Registry
 from aforo.sdk.ids import TenantId
 from aforo.settings import Settings
 from aforo.storage import clickhouse, postgres, redis
+from aforo.storage.addresses import Walls
 from aforo.storage.clock import Clock, SystemClock
+from aforo.storage.egress import Egress
 from aforo.storage.failpoints import reached
 from aforo.storage.faults import engine_faults
 from aforo.storage.jobs import Job, JobName, JobState
@@ -85,7 +87,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What one process shares: connection pools, the plugin registry and the clock."""
+    """What one process shares: connection pools, the way out, the plugin registry, the clock."""
 
     settings: Settings
     plugins: Registry
@@ -95,6 +97,7 @@ class Runtime:
     events: clickhouse.Events
     live: redis.Live
     master_key: MasterKey
+    egress: Egress
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
 
@@ -161,6 +164,12 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
         events=clickhouse.Events(settings.clickhouse_url),
         live=redis.Live(settings.redis_url),
         master_key=MasterKey.of(settings),
+        egress=Egress(
+            Walls(
+                production=settings.production,
+                allow_loopback=settings.allow_loopback_calls,
+            )
+        ),
         app_sessions=postgres.sessions(app),
         system_sessions=postgres.sessions(cross_tenant),
     )
