@@ -180,6 +180,7 @@ async def _serve(settings: Settings, tls: "TlsFiles | None") -> None:
 
     from aforo import serve as http
     from aforo.storage.readiness import ready_runtime
+    from aforo.telemetry.export import exported
 
     def ready() -> None:
         host, port = listener.getsockname()[:2]
@@ -187,7 +188,7 @@ async def _serve(settings: Settings, tls: "TlsFiles | None") -> None:
 
     listener = http.bind(settings.host, settings.port)
     with listener:
-        async with ready_runtime(settings) as runtime:
+        async with exported(settings, service="aforo-serve"), ready_runtime(settings) as runtime:
             await http.serve(runtime, listener, tls=tls, on_ready=ready)
 
 
@@ -196,8 +197,9 @@ async def _work(settings: Settings) -> None:
 
     from aforo import worker as jobs
     from aforo.storage.readiness import ready_runtime
+    from aforo.telemetry.export import exported
 
-    async with ready_runtime(settings) as runtime:
+    async with exported(settings, service="aforo-worker"), ready_runtime(settings) as runtime:
         structlog.get_logger().info("the worker works")
         await jobs.run(runtime)
 

@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from aforo.metering.models import EventInbox, Segment, SegmentState
-from aforo.metering.stored import from_line
+from aforo.metering import backlog
 from aforo.plugins import Registry, load_registry
 from aforo.sdk.errors import PluginError, Unavailable
 from aforo.settings import Settings
-from aforo.storage import readiness
+from aforo.storage import queue, readiness
 from aforo.storage.clock import Clock
 from aforo.storage.jobs import Job, JobState
 from aforo.storage.migrate import pending_in_postgres
@@ -28,7 +27,6 @@ LAG_SECONDS_MAX = 60
 """How long work may wait for a worker that is there."""
 FAILED_SHOWN_FOR = timedelta(days=1)
 DISK_USED_MAX = 0.8
-COUNTED_MAX = 1_000_000
 FAILED_COUNTED_MAX = 1_000
 PEPPER_CHARACTERS_MIN = 10
 """Different ones: a secret of 32 equal letters is none."""
@@ -112,13 +110,7 @@ async def _clickhouse(runtime: Runtime) -> list[Finding]:
 
 
 async def _due_jobs(db: AsyncSession, now: datetime) -> Finding:
-    due = sa.or_(
-        sa.and_(col(Job.state) == JobState.QUEUED, col(Job.run_at) <= now),
-        sa.and_(col(Job.state) == JobState.RUNNING, col(Job.lease_until) < now),
-    )
-    count, oldest = (
-        await db.execute(sa.select(sa.func.count(), sa.func.min(col(Job.run_at))).where(due))
-    ).one()
+    count, oldest = await queue.backlog(db, now)
     return _lag("jobs", f"{count} due", now - oldest if oldest else None, advice=_START_WORKER)
 
 
@@ -142,32 +134,20 @@ async def _failed_jobs(db: AsyncSession, now: datetime) -> Finding:
 
 
 async def _inbox(db: AsyncSession, now: datetime) -> Finding:
-    unsealed = col(EventInbox.segment_id).is_(None)
-    some = sa.select(col(EventInbox.seq)).where(unsealed).limit(COUNTED_MAX).subquery()
-    count = await db.scalar(sa.select(sa.func.count()).select_from(some))
-    body = await db.scalar(
-        sa.select(col(EventInbox.body)).where(unsealed).order_by(col(EventInbox.seq)).limit(1)
-    )
-    age = now - from_line(body).received_at if body else None
-    return _lag("inbox", f"{count} events wait to be sealed", age, advice=_START_WORKER)
+    waiting = await backlog.unsealed_events(db)
+    more = " or more" if waiting.count == backlog.COUNTED_MAX else ""
+    age = now - waiting.since if waiting.since else None
+    says = f"{waiting.count}{more} events wait to be sealed"
+    return _lag("inbox", says, age, advice=_START_WORKER)
 
 
 async def _segments(db: AsyncSession, now: datetime) -> Finding:
-    sealed = col(Segment.state) == SegmentState.SEALED
-    confirmed = col(Segment.state) == SegmentState.CONFIRMED
-    count, oldest, watermark = (
-        await db.execute(
-            sa.select(
-                sa.func.count().filter(sealed),
-                sa.func.min(col(Segment.sealed_at)).filter(sealed),
-                sa.func.max(col(Segment.segment_id)).filter(confirmed),
-            )
-        )
-    ).one()
+    waiting = await backlog.unconfirmed_segments(db)
+    watermark = await backlog.last_confirmed_segment(db)
     return _lag(
         "segments",
-        f"{count} wait for ClickHouse to confirm them, the watermark is {watermark or 0}",
-        now - oldest if oldest else None,
+        f"{waiting.count} wait for ClickHouse to confirm them, the watermark is {watermark}",
+        now - waiting.since if waiting.since else None,
         advice="see that ClickHouse works; the worker's log names the segment and the reason",
     )
 

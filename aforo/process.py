@@ -11,6 +11,9 @@ from pathlib import Path
 import structlog
 import uvicorn
 
+from aforo.telemetry import tracing
+from aforo.telemetry.redact import redacted
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG_BYTES_MAX = 8 * 1024 * 1024
 LOG_FILES_KEPT = 1
@@ -74,15 +77,23 @@ async def _until_signalled(main: Callable[[], Coroutine[None, None, None]]) -> N
             loop.remove_signal_handler(each)
 
 
+def _with_trace(
+    _logger: object, _method: str, entry: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if (trace := tracing.trace_id()) is not None:
+        entry["trace_id"] = trace
+    return entry
+
+
 def _configure(handler: logging.Handler, renderer: structlog.typing.Processor) -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redacted,  # After it: a traceback quotes what failed.
     ]
-    if isinstance(renderer, structlog.processors.JSONRenderer):
-        # The renderer for terminals shows exceptions better by itself.
-        shared.append(structlog.processors.format_exc_info)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -21,6 +21,7 @@ SCHEMES = {
     "owner_database_url": POSTGRES_SCHEMES,
     "redis_url": ("redis", "rediss", "unix"),
     "clickhouse_url": ("http", "https"),
+    "otlp_endpoint": ("http", "https"),
 }
 
 
@@ -53,6 +54,13 @@ class Settings:
     """Hides introspection and the query page, and calls others by https only."""
     allow_loopback_calls: bool = False
     """Lets webhooks and other calls outside reach this machine: for development."""
+    log_requests: bool = False
+    """Writes a line for every request, not only for those that failed or took long."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """Where Prometheus reads the metrics of this process; a port of its own for each."""
+    otlp_endpoint: str | None = None
+    """Origin of an OpenTelemetry collector that takes traces over HTTP."""
 
     def __post_init__(self) -> None:
         if faults := list(_beyond_limits(asdict(self))):
@@ -103,12 +111,13 @@ def _misspelt(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
-    port = values.get("port")
     for name in ("key_pepper", "master_key"):
         if (secret := values.get(name)) and len(secret) < SECRET_CHARACTERS_MIN:
             yield f"{_variable(name)} must have at least {SECRET_CHARACTERS_MIN} characters"
-    if port is not None and not 0 <= port <= PORT_MAX:
-        yield f"AFORO_PORT must be a port number, not {port}"
+    for name in ("port", "metrics_port"):
+        port = values.get(name)
+        if port is not None and not 0 <= port <= PORT_MAX:
+            yield f"{_variable(name)} must be a port number, not {port}"
     if values.get("production") and values.get("allow_loopback_calls"):
         yield "AFORO_ALLOW_LOOPBACK_CALLS is for development: it must be false in production"
 

@@ -8,6 +8,7 @@ that dies leaves a lease that runs out.
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,7 @@ from redis.exceptions import RedisError
 
 from aforo.actions import commands as actions
 from aforo.billing import commands as billing
-from aforo.metering import quotas, sealer
+from aforo.metering import backlog, quotas, sealer
 from aforo.plugins import told
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
@@ -31,9 +32,13 @@ from aforo.signals import commands as signals
 from aforo.storage import queue
 from aforo.storage.jobs import JobName
 from aforo.storage.scope import Runtime, Scope
+from aforo.telemetry.metrics import BACKLOG, BACKLOG_AGE
+from aforo.telemetry.metrics import JOBS as JOBS_DONE
+from aforo.telemetry.tracing import span
 
 JOBS_AT_ONCE = 4
 SWEEP_SECONDS = 1.0
+BACKLOG_SECONDS = 10.0
 SEALER_PAUSE_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 DRAIN_ROUNDS_MAX = 100
@@ -102,6 +107,7 @@ async def run(runtime: Runtime) -> None:
         tasks.create_task(_patiently("jobs", lambda: _serve_jobs(runtime)))
         tasks.create_task(_patiently("relay", lambda: _relay(runtime)))
         tasks.create_task(_patiently("sealer", lambda: _seal(runtime)))
+        tasks.create_task(_patiently("backlog", lambda: _measure_backlog(runtime)))
 
 
 async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
@@ -132,26 +138,34 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
         await _failed(runtime, taken, failure)
         log.error("job given up", job=taken.name.value, job_id=str(job_id), error=failure)
         return
+    begun = time.perf_counter()
+    outcome = "handed_back"
+    structlog.contextvars.bind_contextvars(tenant_id=str(tenant_id), job_id=str(job_id))
     try:
-        async with asyncio.timeout(kind.timeout_seconds), runtime.scope(tenant_id) as scope:
-            await kind.body(scope, **taken.arguments)
-            await queue.complete(scope, taken)
+        with span(f"job {taken.name}", parent=taken.traceparent, aforo_tenant=str(tenant_id)):
+            async with asyncio.timeout(kind.timeout_seconds), runtime.scope(tenant_id) as scope:
+                await kind.body(scope, **taken.arguments)
+                await queue.complete(scope, taken)
+        outcome = "done"
     except asyncio.CancelledError:
         # We are being stopped: nothing of it was kept, and another worker need not wait.
         await asyncio.shield(queue.hand_back(runtime, taken))
         raise
     except Exception as error:  # noqa: BLE001 (whatever went wrong, the row must say so)
         again = await _failed(runtime, taken, told(error))
+        outcome = "retried" if again else "given_up"
         # Expected trouble is one line; a bug comes with its stack.
         write = log.warning if isinstance(error, AforoError) else log.exception
         write(
             "job failed",
             job=taken.name.value,
-            job_id=str(job_id),
             tries=taken.tries,
             again=again,
             error=told(error),
         )
+    finally:
+        JOBS_DONE.labels(taken.name.value, outcome).observe(time.perf_counter() - begun)
+        structlog.contextvars.unbind_contextvars("tenant_id", "job_id")
 
 
 async def _failed(runtime: Runtime, taken: queue.Lease, failure: str) -> bool:
@@ -184,6 +198,28 @@ async def _seal_round(runtime: Runtime) -> bool:
     for segment in confirmed:
         await quotas.advance(runtime, segment)
     return bool(confirmed)
+
+
+async def measure_backlog(runtime: Runtime) -> None:
+    """Bring the gauges of what waits up to date."""
+    now = runtime.clock.now()
+    async with runtime.system("measure the backlog") as db:
+        waiting = {
+            "jobs": backlog.Waiting(*await queue.backlog(db, now)),
+            "events": await backlog.unsealed_events(db),
+            "segments": await backlog.unconfirmed_segments(db),
+        }
+    for name, found in waiting.items():
+        BACKLOG.labels(name).set(found.count)
+        age = (now - found.since).total_seconds() if found.since else 0
+        BACKLOG_AGE.labels(name).set(max(age, 0))
+
+
+async def _measure_backlog(runtime: Runtime) -> None:
+    # In every worker: any of them may be asked.
+    while True:
+        await measure_backlog(runtime)
+        await asyncio.sleep(BACKLOG_SECONDS)
 
 
 async def _relay(runtime: Runtime) -> None:

@@ -103,7 +103,7 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 STAGES = {module.removeprefix("aforo.") for module in CONTRACTS["pure"]["source_modules"]}
 LAYERS = [re.split(r" [:|] ", line) for line in CONTRACTS["layers"]["layers"]]
-SHELL = {*LAYERS[0], "worker", "api", "storage"}
+SHELL = {*LAYERS[0], "worker", "api", "storage", "telemetry"}
 """They wait for engines and clients; of the stages only those the import contract names do."""
 FOUNDATION = {"plugins", "settings", "sdk"}
 

@@ -18,6 +18,7 @@ from aforo.api.answers import error_response
 from aforo.api.documents import Documents
 from aforo.api.health import Health
 from aforo.api.ingestion import events
+from aforo.api.observe import Observed
 from aforo.api.protocol import GraphQLService
 from aforo.api.requests import Refused
 from aforo.api.schema import schema as SCHEMA  # noqa: N812 — the constant of this name.
@@ -44,7 +45,10 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
             Route("/readyz", health.readyz, methods=["GET"]),
             *([] if production else ide.routes()),
         ],
-        middleware=[Middleware(Envelope)],
+        middleware=[
+            Middleware(Observed, logs_all=runtime.settings.log_requests),
+            Middleware(Envelope),
+        ],
         exception_handlers={
             HTTPException: _http_exception,
             Refused: _refused,
@@ -69,6 +73,7 @@ class Envelope:
         # Our own: a client's would end up in the log as it was sent.
         request_id = new_id().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
@@ -84,7 +89,7 @@ class Envelope:
         try:
             await self._app(scope, receive, send_in_envelope)
         except Exception:
-            log.exception("a request failed", request_id=request_id, path=scope["path"])
+            log.exception("a request failed")
             if started:
                 raise  # Half an answer is out: only a broken connection tells the client.
             message = f"Something failed on our side; it is logged as request {request_id}."

@@ -14,6 +14,7 @@ from aforo.metering.commands import BatchRefused, ingest
 from aforo.metering.verdicts import IngestAnswer, Verdict
 from aforo.storage.faults import answered_within
 from aforo.storage.scope import Runtime
+from aforo.telemetry.metrics import EVENTS
 from aforo.tenants.models import KeyScope
 
 BODY_BYTES_MAX = 10 * 1024 * 1024
@@ -44,7 +45,16 @@ async def events(request: Request) -> Response:
             )
     except BatchRefused as refused:
         return json_response(_body(refused.answer), HTTPStatus.UNPROCESSABLE_ENTITY)
+    _count(answer)
     return json_response(_body(answer), HTTPStatus.ACCEPTED)
+
+
+def _count(answer: IngestAnswer) -> None:
+    EVENTS.labels("accepted").inc(answer.accepted)
+    EVENTS.labels("duplicate").inc(answer.duplicates)
+    EVENTS.labels("conflict").inc(answer.conflicts)
+    EVENTS.labels("rejected").inc(answer.rejected)
+    EVENTS.labels("quarantined").inc(answer.quarantined)
 
 
 def _atomic(request: Request) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import structlog
@@ -14,6 +15,8 @@ from aforo.api.errors import FormattedError, cause_of, format_errors, retry_afte
 from aforo.api.requests import Credential, Refused, demand
 from aforo.sdk.errors import Unavailable
 from aforo.storage.scope import Runtime
+from aforo.telemetry.metrics import GRAPHQL_OPERATIONS, STREAMS
+from aforo.telemetry.tracing import span
 from aforo.tenants.models import KeyScope
 from aforo.tenants.queries import authenticate
 
@@ -37,6 +40,15 @@ class Answer:
     """Nothing was executed, because of the request: there is no `data` entry."""
     retry_after_seconds: int | None = None
     """An engine was down."""
+
+    @property
+    def outcome(self) -> str:
+        """How it went, in one word."""
+        if self.retry_after_seconds is not None:
+            return "unavailable"
+        if self.is_request_error:
+            return "refused"
+        return "error" if "errors" in self.body else "ok"
 
 
 class StreamLimitReached(Unavailable):
@@ -65,16 +77,21 @@ class GraphQLService:
     ) -> Answer:
         """Run a query or mutation to its end, or for 30 s."""
         context = Context(self.runtime, credential.caller, request_id)
+        begun = perf_counter()
         try:
-            async with asyncio.timeout(OPERATION_TIMEOUT_SECONDS):
-                result = await self._documents.execute(operation, context)
+            with span(f"graphql {operation.kind.value}"):
+                async with asyncio.timeout(OPERATION_TIMEOUT_SECONDS):
+                    result = await self._documents.execute(operation, context)
         except TimeoutError:
             slow = Unavailable(
                 f"the operation took more than {OPERATION_TIMEOUT_SECONDS} s; ask for less",
                 code="TIMEOUT",
             )
             result = ExecutionResult(None, [GraphQLError(slow.message, original_error=slow)])
-        return _answer(result, request_id)
+        answer = _answer(result, request_id)
+        seconds = perf_counter() - begun
+        GRAPHQL_OPERATIONS.labels(operation.kind.value, answer.outcome).observe(seconds)
+        return answer
 
     async def subscribe(
         self, operation: Operation, credential: Credential, request_id: str
@@ -85,6 +102,7 @@ class GraphQLService:
             yield answer_to(GraphQLError(full.message, original_error=full), request_id)
             return
         self._streams += 1
+        STREAMS.inc()
         # Rows must not be remembered from one event to the next.
         context = Context(self.runtime, credential.caller, request_id, remembers=False)
         try:
@@ -102,6 +120,7 @@ class GraphQLService:
             yield answer_to(wrapped, request_id)
         finally:
             self._streams -= 1
+            STREAMS.dec()
 
     async def is_still_allowed(self, credential: Credential) -> bool:
         """Whether a key that opened a stream would be let in again."""

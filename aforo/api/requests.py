@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import structlog
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from aforo.storage.scope import Runtime
@@ -70,6 +71,7 @@ async def identify(runtime: Runtime, token: str | None) -> Credential:
             "send it as the header `Authorization: Bearer afo_…`",
             {"WWW-Authenticate": CHALLENGE},
         )
+    structlog.contextvars.bind_contextvars(tenant_id=str(caller.tenant_id))
     return Credential(token, caller)
 
 

@@ -9,6 +9,8 @@ from anyio import CapacityLimiter, to_thread
 from clickhouse_connect.driver.client import Client
 
 from aforo.sdk.ids import TenantId
+from aforo.telemetry.metrics import CLICKHOUSE_CALLS, timed
+from aforo.telemetry.tracing import span
 
 QUERIES_AT_ONCE = 8
 QUERY_TIMEOUT_SECONDS = 120
@@ -34,9 +36,10 @@ class Events:
         """
         if self._limiter is None:
             self._limiter = CapacityLimiter(QUERIES_AT_ONCE)
-        return await to_thread.run_sync(
-            lambda: call(self._connected()), limiter=self._limiter, abandon_on_cancel=True
-        )
+        with timed(CLICKHOUSE_CALLS), span("clickhouse", db_system="clickhouse"):
+            return await to_thread.run_sync(
+                lambda: call(self._connected()), limiter=self._limiter, abandon_on_cancel=True
+            )
 
     async def ping(self) -> None:
         """Raise where ClickHouse cannot be reached."""

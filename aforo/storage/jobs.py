@@ -5,8 +5,10 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from sqlmodel import Field
 
 from aforo.storage.tables import TenantTable, choice, json, moment
+from aforo.telemetry.tracing import TRACEPARENT_CHARACTERS_MAX
 
 
 class JobName(StrEnum):
@@ -53,3 +55,5 @@ class Job(TenantTable, table=True):
     lease_until: datetime | None = moment(default=None)
     finished_at: datetime | None = moment(default=None)
     failure: str | None = None
+    traceparent: str | None = Field(default=None, max_length=TRACEPARENT_CHARACTERS_MAX)
+    """Of the span in which the job was asked for, so that its own belongs to the same trace."""

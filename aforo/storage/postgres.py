@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
 
+from aforo.storage.statements import trace_statements
 from aforo.storage.tables import TenantRow, TenantTable
+from aforo.telemetry import tracing
 
 APP_ROLE = "aforo_app"
 SYSTEM_ROLE = "aforo_system"
@@ -30,7 +32,7 @@ class TenantSession(Session):
 
 def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
     """Open a pool whose connections have taken on `role`; the login itself owns nothing."""
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=connections_max,
         max_overflow=0,
@@ -48,6 +50,9 @@ def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
             },
         },
     )
+    if tracing.is_on():
+        trace_statements(engine.sync_engine)
+    return engine
 
 
 async def ping(engine: AsyncEngine) -> None:

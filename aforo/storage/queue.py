@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from aforo.sdk.ids import JobId, TenantId
@@ -43,6 +44,8 @@ class Lease:
     arguments: dict[str, Any]
     tries: int
     """Including this one; it also tells this lease from a later one."""
+    traceparent: str | None = None
+    """Of the span in which the job was asked for."""
 
 
 async def due_jobs(runtime: Runtime, tenant_id: TenantId | None = None) -> list[Due]:
@@ -51,25 +54,35 @@ async def due_jobs(runtime: Runtime, tenant_id: TenantId | None = None) -> list[
     async with runtime.system("list the due jobs") as db:
         rows = await db.execute(
             sa.select(col(Job.tenant_id), col(Job.id), col(Job.tries))
-            .where(_takeable(runtime), *of_tenant)
+            .where(_takeable(runtime.clock.now()), *of_tenant)
             .order_by(col(Job.run_at))
             .limit(DUE_MAX)
         )
         return [Due(TenantId(tenant_id), JobId(job_id), tries) for tenant_id, job_id, tries in rows]
 
 
+async def backlog(db: AsyncSession, now: datetime) -> tuple[int, datetime | None]:
+    """How many jobs could be taken, under the system role, and since when the oldest could."""
+    found = await db.execute(
+        sa.select(sa.func.count(), sa.func.min(col(Job.run_at))).where(_takeable(now))
+    )
+    count, oldest = found.one()
+    return count, oldest
+
+
 async def lease(
     runtime: Runtime, tenant_id: TenantId, job_id: JobId, *, seconds: Mapping[JobName, int]
 ) -> Lease | None:
     """Take a job for as long as its kind may need; None where it is taken, done or not due."""
+    now = runtime.clock.now()
     async with runtime.system("lease a job") as db:
         job = await db.scalar(
             sa.update(Job)
-            .where(col(Job.tenant_id) == tenant_id, col(Job.id) == job_id, _takeable(runtime))
+            .where(col(Job.tenant_id) == tenant_id, col(Job.id) == job_id, _takeable(now))
             .values(
                 state=JobState.RUNNING,
                 tries=col(Job.tries) + 1,
-                lease_until=runtime.clock.now(),
+                lease_until=now,
                 # From here on the same work may be asked for again: it has begun.
                 unique_key=None,
             )
@@ -77,8 +90,8 @@ async def lease(
         )
         if job is None:
             return None
-        job.lease_until = runtime.clock.now() + timedelta(seconds=seconds[job.name])
-        return Lease(tenant_id, job_id, job.name, job.arguments, job.tries)
+        job.lease_until = now + timedelta(seconds=seconds[job.name])
+        return Lease(tenant_id, job_id, job.name, job.arguments, job.tries, job.traceparent)
 
 
 async def complete(scope: Scope, taken: Lease) -> None:
@@ -151,8 +164,7 @@ async def told(runtime: Runtime, channel: str) -> AsyncIterator[asyncio.Event]:
             driver.remove_termination_listener(wake)
 
 
-def _takeable(runtime: Runtime) -> sa.ColumnElement[bool]:
-    now = runtime.clock.now()
+def _takeable(now: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(
         sa.and_(col(Job.state) == JobState.QUEUED, col(Job.run_at) <= now),
         sa.and_(col(Job.state) == JobState.RUNNING, col(Job.lease_until) < now),

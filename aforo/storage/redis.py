@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
+from aforo.telemetry.metrics import LIVE_MESSAGES_DROPPED
 
 LIVE_LOG_MAX = 2_000
 """Messages kept per tenant and stream."""
@@ -85,6 +86,7 @@ class TenantLive:
                     pipe.xadd(self._prefix + stream, {"m": body}, maxlen=LIVE_LOG_MAX)
                 await pipe.execute()
         except UNREACHABLE as error:
+            LIVE_MESSAGES_DROPPED.inc(len(self._pending))
             log.warning("live messages dropped", messages=len(self._pending), error=str(error))
         self._pending.clear()
 

@@ -23,6 +23,9 @@ from aforo.storage.faults import engine_faults
 from aforo.storage.jobs import Job, JobName, JobState
 from aforo.storage.secrets import DataKey, MasterKey, WrappedKey
 from aforo.storage.tables import new_id
+from aforo.telemetry import tracing
+from aforo.telemetry.metrics import TRANSACTIONS, timed
+from aforo.telemetry.tracing import span
 
 APP_CONNECTIONS_MAX = 20
 SYSTEM_CONNECTIONS_MAX = 10
@@ -81,6 +84,7 @@ class Scope:
             state=JobState.QUEUED,
             run_at=run_at or self.now,
             tries=0,
+            traceparent=tracing.traceparent(),
         )
         await self.db.execute(row.on_conflict_do_nothing())
 
@@ -109,7 +113,7 @@ class Runtime:
         """
         live = self.live.of(tenant_id)
         now = self.clock.now()
-        with engine_faults():
+        with engine_faults(), timed(TRANSACTIONS, "app"), span("scope"):
             async with self.app_sessions.begin() as db:
                 db.sync_session.info.update(tenant_id=tenant_id, now=now)
                 await db.execute(_ENTER, {"tenant_id": str(tenant_id), "now": now.isoformat()})
@@ -131,7 +135,7 @@ class Runtime:
 
         `reason` says in the log of a failure who asked. Each row written names its tenant.
         """
-        with engine_faults():
+        with engine_faults(), timed(TRANSACTIONS, "system"), span("system", reason=reason):
             try:
                 async with self.system_sessions.begin() as db:
                     yield db
