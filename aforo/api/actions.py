@@ -18,6 +18,7 @@ from aforo.api.signals import CustomerId, Signal
 from aforo.api.subscriptions import Customer, customer_of
 from aforo.sdk.detection import Level
 from aforo.signals.queries import signals_by_id
+from aforo.tenants.permissions import Permission
 
 publish_enum(
     ActionMode,
@@ -86,7 +87,7 @@ class Action(Node):
 
 @strawberry.type
 class ActionQuery:
-    @field("The actions, newest first.")
+    @field("The actions, newest first.", needs=Permission.SIGNALS_READ)
     async def actions(
         self,
         info: Info,
@@ -111,7 +112,7 @@ class ActionQuery:
 
 @strawberry.type
 class ActionSubscription:
-    @subscription("Actions as they are decided.")
+    @subscription("Actions as they are decided.", needs=Permission.SIGNALS_READ)
     async def actions(self, info: Info, customer_id: CustomerId = None) -> AsyncIterator[Action]:
         customer = optional_id("Customer", customer_id, field="customerId")
         async for message in info.context.follow("actions"):

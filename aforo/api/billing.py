@@ -22,6 +22,7 @@ from aforo.billing import models, queries
 from aforo.billing.models import BillRunState, InvoiceState, LineKind
 from aforo.billing.queries import SourceEvent
 from aforo.subscriptions.queries import subscriptions_by_id
+from aforo.tenants.permissions import Permission
 
 publish_enum(
     BillRunState,
@@ -284,7 +285,7 @@ class TaxSettings(Node):
 
 @strawberry.type
 class BillingQuery:
-    @field("The invoices, newest first.")
+    @field("The invoices, newest first.", needs=Permission.BILLING_READ)
     async def invoices(
         self,
         info: Info,
@@ -314,7 +315,7 @@ class BillingQuery:
             )
         return relay.connection(rows, page, Invoice.from_row)
 
-    @field("The bill runs, oldest first.")
+    @field("The bill runs, oldest first.", needs=Permission.BILLING_READ)
     async def bill_runs(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[BillRun]:
@@ -323,7 +324,7 @@ class BillingQuery:
             rows = await queries.bill_runs(scope, after=page.after_id, first=page.rows)
         return relay.connection(rows, page, BillRun.from_row)
 
-    @field("The tax engine in force; null where none was chosen.")
+    @field("The tax engine in force; null where none was chosen.", needs=Permission.BILLING_READ)
     async def tax_settings(self, info: Info) -> TaxSettings | None:
         async with info.context.scope() as scope:
             row = await queries.tax_settings(scope)

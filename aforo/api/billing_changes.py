@@ -12,6 +12,7 @@ from aforo.api.problems import InvalidProblem, NotFoundProblem
 from aforo.api.scalars import JSON
 from aforo.billing import commands
 from aforo.sdk import Invalid
+from aforo.tenants.permissions import Permission
 
 
 @strawberry.input(description="What to bill.")
@@ -39,13 +40,19 @@ SetTaxEngineResult = Annotated[
 
 @strawberry.type
 class BillingMutation:
-    @mutation("Bill every period that has ended; the run goes on in the background.")
+    @mutation(
+        "Bill every period that has ended; the run goes on in the background.",
+        needs=Permission.BILLING_WRITE,
+    )
     async def start_bill_run(self, info: Info, input: StartBillRunInput) -> StartBillRunResult:
         async with info.context.scope() as scope:
             row = await commands.start_bill_run(scope, until=input.until)
         return BillRun.from_row(row)
 
-    @mutation("Choose the tax engine; invoices that become final from now on use it.")
+    @mutation(
+        "Choose the tax engine; invoices that become final from now on use it.",
+        needs=Permission.BILLING_WRITE,
+    )
     async def set_tax_engine(self, info: Info, input: SetTaxEngineInput) -> SetTaxEngineResult:
         if not isinstance(input.settings, dict):
             raise Invalid("settings are a JSON object", field="settings")

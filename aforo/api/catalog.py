@@ -15,6 +15,7 @@ from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node
 from aforo.api.scalars import JSON
 from aforo.catalog import models, queries
 from aforo.catalog.models import Aggregation, DiscountKind, EntitlementKind, Interval
+from aforo.tenants.permissions import Permission
 
 publish_enum(
     Aggregation,
@@ -293,7 +294,7 @@ async def meter_of(info: Info, meter_id: UUID | None) -> Meter | None:
 
 @strawberry.type
 class CatalogQuery:
-    @field("The products, oldest first.")
+    @field("The products, oldest first.", needs=Permission.CATALOG_READ)
     async def products(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[Product]:
@@ -301,7 +302,7 @@ class CatalogQuery:
             info.context, queries.products, first=first, after=after, of=Product.from_row
         )
 
-    @field("The meters, oldest first.")
+    @field("The meters, oldest first.", needs=Permission.CATALOG_READ)
     async def meters(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[Meter]:
@@ -309,7 +310,7 @@ class CatalogQuery:
             info.context, queries.meters, first=first, after=after, of=Meter.from_row
         )
 
-    @field("All versions of all cost rates, oldest first.")
+    @field("All versions of all cost rates, oldest first.", needs=Permission.CATALOG_READ)
     async def cost_rates(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[CostRate]:
@@ -317,7 +318,7 @@ class CatalogQuery:
             info.context, queries.cost_rates, first=first, after=after, of=CostRate.from_row
         )
 
-    @field("The rate plans, oldest first.")
+    @field("The rate plans, oldest first.", needs=Permission.CATALOG_READ)
     async def rate_plans(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[RatePlan]:
@@ -325,7 +326,7 @@ class CatalogQuery:
             info.context, queries.rate_plans, first=first, after=after, of=RatePlan.from_row
         )
 
-    @field("The entitlements, oldest first.")
+    @field("The entitlements, oldest first.", needs=Permission.CATALOG_READ)
     async def entitlements(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[Entitlement]:
@@ -333,7 +334,7 @@ class CatalogQuery:
             info.context, queries.entitlements, first=first, after=after, of=Entitlement.from_row
         )
 
-    @field("The offerings, oldest first.")
+    @field("The offerings, oldest first.", needs=Permission.CATALOG_READ)
     async def offerings(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[Offering]:
@@ -341,7 +342,7 @@ class CatalogQuery:
             info.context, queries.offerings, first=first, after=after, of=Offering.from_row
         )
 
-    @field("The discounts, oldest first.")
+    @field("The discounts, oldest first.", needs=Permission.BILLING_READ)
     async def discounts(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[Discount]:

@@ -24,6 +24,7 @@ from aforo.catalog import commands
 from aforo.catalog.models import Aggregation, DiscountKind, EntitlementKind, Interval
 from aforo.catalog.validate import Filter
 from aforo.sdk import Invalid
+from aforo.tenants.permissions import Permission
 
 CODE = "Its name for machines: 1 to 64 of `a-z 0-9 _ . -`, unique and never changed."
 NAME = "Its name for people, 1 to 200 characters."
@@ -170,13 +171,15 @@ CreateDiscountResult = Annotated[
 
 @strawberry.type
 class CatalogMutation:
-    @mutation("Create a product.")
+    @mutation("Create a product.", needs=Permission.CATALOG_WRITE)
     async def create_product(self, info: Info, input: CreateProductInput) -> CreateProductResult:
         async with info.context.scope() as scope:
             row = await commands.create_product(scope, code=input.code, name=input.name)
         return Product.from_row(row)
 
-    @mutation("Create a meter; it counts events that arrive from now on.")
+    @mutation(
+        "Create a meter; it counts events that arrive from now on.", needs=Permission.CATALOG_WRITE
+    )
     async def create_meter(self, info: Info, input: CreateMeterInput) -> CreateMeterResult:
         async with info.context.scope() as scope:
             row = await commands.create_meter(
@@ -192,7 +195,7 @@ class CatalogMutation:
             )
         return Meter.from_row(row)
 
-    @mutation("Create the next version of a meter's cost rate.")
+    @mutation("Create the next version of a meter's cost rate.", needs=Permission.CATALOG_WRITE)
     async def create_cost_rate(
         self, info: Info, input: CreateCostRateInput
     ) -> CreateCostRateResult:
@@ -206,7 +209,10 @@ class CatalogMutation:
             )
         return CostRate.from_row(row)
 
-    @mutation("Create a rate plan; each line's pricing model checks the line's settings.")
+    @mutation(
+        "Create a rate plan; each line's pricing model checks the line's settings.",
+        needs=Permission.CATALOG_WRITE,
+    )
     async def create_rate_plan(
         self, info: Info, input: CreateRatePlanInput
     ) -> CreateRatePlanResult:
@@ -221,7 +227,7 @@ class CatalogMutation:
             )
         return RatePlan.from_row(row)
 
-    @mutation("Create an entitlement.")
+    @mutation("Create an entitlement.", needs=Permission.CATALOG_WRITE)
     async def create_entitlement(
         self, info: Info, input: CreateEntitlementInput
     ) -> CreateEntitlementResult:
@@ -236,7 +242,10 @@ class CatalogMutation:
             )
         return Entitlement.from_row(row)
 
-    @mutation("Create an offering from a product, a rate plan and entitlements.")
+    @mutation(
+        "Create an offering from a product, a rate plan and entitlements.",
+        needs=Permission.CATALOG_WRITE,
+    )
     async def create_offering(self, info: Info, input: CreateOfferingInput) -> CreateOfferingResult:
         async with info.context.scope() as scope:
             row = await commands.create_offering(
@@ -252,7 +261,7 @@ class CatalogMutation:
             )
         return Offering.from_row(row)
 
-    @mutation("Create a discount.")
+    @mutation("Create a discount.", needs=Permission.BILLING_WRITE)
     async def create_discount(self, info: Info, input: CreateDiscountInput) -> CreateDiscountResult:
         async with info.context.scope() as scope:
             row = await commands.create_discount(

@@ -25,6 +25,7 @@ from strawberry.utils.await_maybe import await_maybe
 
 from aforo.api.context import Context
 from aforo.api.limits import TOKENS_MAX, LimitExceeded, check_cost, check_document
+from aforo.api.permissions import Needs, Rules
 from aforo.sdk.errors import Invalid
 
 CACHED_CHARACTERS_MAX = 400_000
@@ -63,10 +64,20 @@ class Operation:
     document: DocumentNode
     definition: OperationDefinitionNode
     variables: Mapping[str, Any]
+    needs: Needs
+    """What its caller must be permitted."""
 
     @property
     def kind(self) -> OperationType:
         return self.definition.operation
+
+
+@dataclass(frozen=True, slots=True)
+class _Valid:
+    """A document that was found valid, with what each of its operations needs, by identity."""
+
+    document: DocumentNode
+    needs: Mapping[int, Needs]
 
 
 class Documents:
@@ -78,13 +89,15 @@ class Documents:
         self._schema: GraphQLSchema = schema._schema  # noqa: SLF001
         self._executor = schema.execution_context_class
         self._introspection = introspection
-        self._valid: OrderedDict[str, DocumentNode] = OrderedDict()
+        self._rules = Rules(self._schema)
+        self._valid: OrderedDict[str, _Valid] = OrderedDict()
         self.remembered_characters = 0
 
     def prepare(self, request: Request) -> Operation:
         """The operation to run. Raises `DocumentRefused`."""
         try:
-            document = self._document(request.query)
+            valid = self._document(request.query)
+            document = valid.document
             definition = _chosen(document, request.operation_name)
             check_cost(self._schema, document, definition, request.variables)
         except Invalid as error:
@@ -93,7 +106,8 @@ class Documents:
         except RecursionError as error:
             wrapped = GraphQLError("The document is nested too deeply.")
             raise DocumentRefused(LimitExceeded.code, [wrapped]) from error
-        return Operation(document, definition, request.variables)
+        needs = valid.needs[id(definition)]  # Nodes compare by value, which takes long.
+        return Operation(document, definition, request.variables, needs)
 
     async def execute(self, operation: Operation, context: Context) -> Result:
         """Run a query or a mutation."""
@@ -127,11 +141,11 @@ class Documents:
         )
         return cast("AsyncIterator[Result] | Result", await await_maybe(started))
 
-    def _document(self, query: str) -> DocumentNode:
-        document = self._valid.get(query)
-        if document is not None:
+    def _document(self, query: str) -> _Valid:
+        valid = self._valid.get(query)
+        if valid is not None:
             self._valid.move_to_end(query)
-            return document
+            return valid
         document = _parsed(query)
         check_document(document, introspection=self._introspection)
         errors = validate(
@@ -139,12 +153,20 @@ class Documents:
         )
         if errors:
             raise DocumentRefused("GRAPHQL_VALIDATION_FAILED", errors)
+        valid = _Valid(document, self._needs(document))
         if len(query) <= CACHED_DOCUMENT_CHARACTERS_MAX:
-            self._remember(query, document)
-        return document
+            self._remember(query, valid)
+        return valid
 
-    def _remember(self, query: str, document: DocumentNode) -> None:
-        self._valid[query] = document
+    def _needs(self, document: DocumentNode) -> Mapping[int, Needs]:
+        return {
+            id(definition): self._rules.needs(document, definition)
+            for definition in document.definitions
+            if isinstance(definition, OperationDefinitionNode)
+        }
+
+    def _remember(self, query: str, valid: _Valid) -> None:
+        self._valid[query] = valid
         self.remembered_characters += len(query)
         while self.remembered_characters > CACHED_CHARACTERS_MAX:
             oldest, _ = self._valid.popitem(last=False)

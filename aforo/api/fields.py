@@ -9,27 +9,42 @@ from strawberry.extensions import FieldExtension
 from strawberry.types.enum import has_enum_definition
 from strawberry.types.field import StrawberryField
 
+from aforo.api.permissions import NEEDS, Open
 from aforo.api.problems import ProblemsAsData
+from aforo.tenants.permissions import Permission
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Enum)
 
 
-def field(description: str) -> Callable[[F], F]:
-    """A field with a resolver. (A plain attribute is `strawberry.field(description=…)`.)"""
-    return cast("Callable[[F], F]", strawberry.field(description=description))
+def field(description: str, *, needs: Permission | Open | None = None) -> Callable[[F], F]:
+    """A field with a resolver. (A plain attribute is `strawberry.field(description=…)`.)
 
-
-def mutation(description: str) -> Callable[[F], F]:
-    """A mutation with one argument `input`, whose `AforoError`s become members of its union."""
-    extensions = [ProblemsAsData(), _DescribedInput()]
-    decorate = strawberry.mutation(description=description, extensions=extensions)
+    A field of a root says what it `needs`; below, the type that it returns decides, and a field
+    says so only where it needs more.
+    """
+    decorate = strawberry.field(
+        description=_described(description, needs), metadata={NEEDS: needs} if needs else None
+    )
     return cast("Callable[[F], F]", decorate)
 
 
-def subscription(description: str) -> Callable[[F], F]:
+def mutation(description: str, *, needs: Permission | Open) -> Callable[[F], F]:
+    """A mutation with one argument `input`, whose `AforoError`s become members of its union."""
+    decorate = strawberry.mutation(
+        description=_described(description, needs),
+        metadata={NEEDS: needs},
+        extensions=[ProblemsAsData(), _DescribedInput()],
+    )
+    return cast("Callable[[F], F]", decorate)
+
+
+def subscription(description: str, *, needs: Permission | Open) -> Callable[[F], F]:
     """A subscription: an async generator."""
-    return cast("Callable[[F], F]", strawberry.subscription(description=description))
+    decorate = strawberry.subscription(
+        description=_described(description, needs), metadata={NEEDS: needs}
+    )
+    return cast("Callable[[F], F]", decorate)
 
 
 def publish_enum(kind: type[E], description: str, **values: str) -> None:
@@ -39,6 +54,10 @@ def publish_enum(kind: type[E], description: str, **values: str) -> None:
     for value in kind.__strawberry_definition__.values:
         value.description = values.pop(value.name)
     assert not values, f"{kind.__name__} has no {', '.join(values)}"
+
+
+def _described(description: str, needs: Permission | Open | None) -> str:
+    return f"{description} Needs `{needs.name}`." if isinstance(needs, Permission) else description
 
 
 class _DescribedInput(FieldExtension):

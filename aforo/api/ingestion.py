@@ -15,7 +15,7 @@ from aforo.metering.verdicts import IngestAnswer, Verdict
 from aforo.storage.faults import answered_within
 from aforo.storage.scope import Runtime
 from aforo.telemetry.metrics import EVENTS
-from aforo.tenants.models import KeyScope
+from aforo.tenants.permissions import Permission
 
 BODY_BYTES_MAX = 10 * 1024 * 1024
 EVENTS_MAX = 1_000
@@ -31,7 +31,7 @@ async def events(request: Request) -> Response:
     """Take a batch. Raises `Refused` and `Unavailable`, which the application words."""
     runtime: Runtime = request.app.state.runtime
     credential = await identify(runtime, bearer_token(request))
-    demand(credential.caller, KeyScope.INGEST)
+    demand(credential.caller, {Permission.INGEST: "/v1/events"})
     atomic = _atomic(request)
     demand_json(request)
     batch = _batch(await read_body(request, bytes_max=BODY_BYTES_MAX))

@@ -20,6 +20,7 @@ from aforo.metering import models, queries
 from aforo.metering.queries import Bucket, EventRow
 from aforo.sdk import Invalid, Period
 from aforo.subscriptions.validate import check_time_zone
+from aforo.tenants.permissions import Permission
 
 BUCKETS_MAX = 10_000
 
@@ -66,7 +67,10 @@ EventType = Annotated[str | None, strawberry.argument(description="Only events o
 
 @strawberry.type
 class MeteringQuery:
-    @field("Usage of a meter over time; null if there is no such meter. Empty steps are left out.")
+    @field(
+        "Usage of a meter over time; null if there is no such meter. Empty steps are left out.",
+        needs=Permission.USAGE_READ,
+    )
     async def usage(
         self,
         info: Info,
@@ -117,7 +121,7 @@ class MeteringQuery:
             for point in points
         ]
 
-    @field("The events that count, newest first.")
+    @field("The events that count, newest first.", needs=Permission.USAGE_READ)
     async def events(
         self,
         info: Info,
@@ -139,7 +143,10 @@ class MeteringQuery:
             )
         return relay.connection(rows, page, Event.from_row, _cursor)
 
-    @field("The events that wait for their cause to be mended, oldest first.")
+    @field(
+        "The events that wait for their cause to be mended, oldest first.",
+        needs=Permission.USAGE_READ,
+    )
     async def quarantined_events(
         self,
         info: Info,
@@ -159,7 +166,10 @@ class MeteringQuery:
 
 @strawberry.type
 class MeteringSubscription:
-    @subscription("Events as they enter the log; at most 500 of one segment are shown.")
+    @subscription(
+        "Events as they enter the log; at most 500 of one segment are shown.",
+        needs=Permission.USAGE_READ,
+    )
     async def events(
         self, info: Info, customer_id: CustomerId = None, type: EventType = None
     ) -> AsyncIterator[Event]:

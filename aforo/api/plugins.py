@@ -9,6 +9,7 @@ from aforo.api.fields import field
 from aforo.api.scalars import JSON
 from aforo.plugins import Registry
 from aforo.sdk import Component, settings_form
+from aforo.tenants.permissions import Permission
 
 
 @strawberry.interface(description="What a plugin brings, chosen by its key.")
@@ -53,7 +54,10 @@ class Detector(LoadedComponent):
 
 @strawberry.type
 class PluginQuery:
-    @field("The pricing models that lines of rate plans can name, by key.")
+    @field(
+        "The pricing models that lines of rate plans can name, by key.",
+        needs=Permission.CATALOG_READ,
+    )
     async def pricing_models(self, info: Info) -> list[PricingModel]:
         plugins = info.context.runtime.plugins
         return [
@@ -61,12 +65,16 @@ class PluginQuery:
             for _, model in sorted(plugins.pricing_models.items())
         ]
 
-    @field("The tax engines that the tenant can choose from, by key.")
+    @field(
+        "The tax engines that the tenant can choose from, by key.", needs=Permission.BILLING_READ
+    )
     async def tax_engines(self, info: Info) -> list[TaxEngine]:
         plugins = info.context.runtime.plugins
         return [TaxEngine.of(engine, plugins) for _, engine in sorted(plugins.tax_engines.items())]
 
-    @field("The detectors that are asked about every customer, by key.")
+    @field(
+        "The detectors that are asked about every customer, by key.", needs=Permission.SIGNALS_READ
+    )
     async def detectors(self, info: Info) -> list[Detector]:
         plugins = info.context.runtime.plugins
         return [Detector.of(each, plugins) for _, each in sorted(plugins.detectors.items())]

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import structlog
-from graphql import ExecutionResult, GraphQLError, OperationType
+from graphql import ExecutionResult, GraphQLError
 
 from aforo.api.context import Context
 from aforo.api.documents import DocumentRefused, Documents, Operation, Request
@@ -17,7 +17,6 @@ from aforo.sdk.errors import Unavailable
 from aforo.storage.scope import Runtime
 from aforo.telemetry.metrics import GRAPHQL_OPERATIONS, STREAMS
 from aforo.telemetry.tracing import span
-from aforo.tenants.models import KeyScope
 from aforo.tenants.queries import authenticate
 
 OPERATION_TIMEOUT_SECONDS = 30
@@ -66,10 +65,9 @@ class GraphQLService:
         self._streams = 0
 
     def prepare(self, request: Request, credential: Credential) -> Operation:
-        """The operation. Raises `DocumentRefused`; `Refused` with 403 without the scope for it."""
+        """The operation. Raises `DocumentRefused`; `Refused` with 403 without permission for it."""
         operation = self._documents.prepare(request)
-        is_mutation = operation.kind is OperationType.MUTATION
-        demand(credential.caller, KeyScope.WRITE if is_mutation else KeyScope.READ)
+        demand(credential.caller, operation.needs)
         return operation
 
     async def execute(
@@ -123,12 +121,12 @@ class GraphQLService:
             STREAMS.dec()
 
     async def is_still_allowed(self, credential: Credential) -> bool:
-        """Whether a key that opened a stream would be let in again."""
+        """Whether who opened a stream would be let in again, and may still do as much."""
         try:
             caller = await authenticate(self.runtime, credential.token)
         except Unavailable:
             return True  # While PostgreSQL is away no key can have been revoked there.
-        return caller is not None and KeyScope.READ in caller.scopes
+        return caller is not None and credential.caller.permissions <= caller.permissions
 
 
 def read_request(value: object) -> Request:

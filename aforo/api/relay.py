@@ -12,7 +12,8 @@ import strawberry
 
 from aforo.api.context import Context
 from aforo.api.loaders import BatchQuery
-from aforo.sdk.errors import Invalid
+from aforo.api.permissions import READ
+from aforo.sdk.errors import Forbidden, Invalid
 
 PAGE_MAX = 100
 PAGE_DEFAULT = 20
@@ -203,10 +204,17 @@ def node_types() -> tuple[type, ...]:
 
 
 async def fetch(context: Context, id_: strawberry.ID) -> Node | None:
-    """The thing with this id; None if the caller's tenant has none. Raises `Invalid`."""
+    """The thing with this id; None if the caller's tenant has none.
+
+    Raises `Invalid`; `Forbidden` where the caller may not read things of this kind.
+    """
     kind, uuid = _parsed(id_, field="id")
     if kind not in _FETCHED:
         raise Invalid("this is no id of a thing that can be read", code="BAD_ID", field="id")
+    needed = READ.get(kind)
+    if needed is not None and needed not in context.caller.permissions:
+        # Before the look-up: whether there is such a thing is nothing that the caller may know.
+        raise Forbidden(f"{context.caller.named} lacks the permission {needed.name}", field="id")
     query, wrapper = _FETCHED[kind]
     row = await context.load(query, uuid)
     node: Node | None = None if row is None else wrapper.from_row(row)

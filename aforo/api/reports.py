@@ -10,6 +10,7 @@ from aforo.api.context import Info
 from aforo.api.fields import field
 from aforo.api.scalars import BigInt
 from aforo.reports import queries
+from aforo.tenants.permissions import Permission
 
 
 @strawberry.type(description="The figures of one currency; amounts are in it.")
@@ -82,7 +83,10 @@ End = Annotated[
 
 @strawberry.type
 class ReportQuery:
-    @field("Revenue, cost and recurring fees of a window, one row per currency.")
+    @field(
+        "Revenue, cost and recurring fees of a window, one row per currency.",
+        needs=Permission.REPORTS_READ,
+    )
     async def revenue_summary(self, info: Info, start: Start, end: End) -> list[RevenueSummary]:
         async with info.context.scope() as scope:
             rows = await queries.revenue_summary(scope, start=start, end=end)

@@ -8,7 +8,7 @@ import structlog
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from aforo.storage.scope import Runtime
-from aforo.tenants.models import KeyScope
+from aforo.tenants.permissions import Permission
 from aforo.tenants.queries import Caller, authenticate
 
 BODY_TIMEOUT_SECONDS = 60.0
@@ -75,12 +75,16 @@ async def identify(runtime: Runtime, token: str | None) -> Credential:
     return Credential(token, caller)
 
 
-def demand(caller: Caller, scope: KeyScope) -> None:
-    """Raise `Refused` with 403 if the key may not do this."""
-    if scope not in caller.scopes:
-        raise Refused(
-            403, "FORBIDDEN", f"this API key lacks the scope {scope.name}; use one that has it"
-        )
+def demand(caller: Caller, needs: Mapping[Permission, str]) -> None:
+    """Raise `Refused` with 403 unless the caller has every permission, each needed somewhere."""
+    if needs.keys() <= caller.permissions:
+        return
+    lacking = " and ".join(
+        f"{permission.name} for `{needs[permission]}`"
+        for permission in Permission
+        if permission in needs and permission not in caller.permissions
+    )
+    raise Refused(403, "FORBIDDEN", f"{caller.named} lacks the permission {lacking}")
 
 
 async def read_body(request: Request, *, bytes_max: int) -> bytes:

@@ -14,6 +14,7 @@ from aforo.api.catalog_changes import CatalogMutation
 from aforo.api.context import Info
 from aforo.api.fields import field
 from aforo.api.metering import MeteringQuery, MeteringSubscription
+from aforo.api.permissions import OPEN, undeclared
 from aforo.api.plugins import PluginQuery
 from aforo.api.relay import NODES_MAX, Node
 from aforo.api.reports import ReportQuery
@@ -27,7 +28,7 @@ from aforo.api.wallets import WalletMutation
 
 @strawberry.type
 class NodeQuery:
-    @field("The thing with a global id, or null.")
+    @field("The thing with a global id, or null.", needs=OPEN)
     async def node(
         self,
         info: Info,
@@ -35,7 +36,7 @@ class NodeQuery:
     ) -> Node | None:
         return await relay.fetch(info.context, id)
 
-    @field("The things with these global ids, each or null, in order.")
+    @field("The things with these global ids, each or null, in order.", needs=OPEN)
     async def nodes(
         self,
         info: Info,
@@ -80,6 +81,9 @@ schema = strawberry.Schema(
     types=relay.node_types(),
     config=StrawberryConfig(scalar_map=SCALARS),
 )
+
+_FAULTS = sorted(undeclared(schema._schema))  # noqa: SLF001 — it has no public name.
+assert not _FAULTS, "; ".join(_FAULTS)
 
 
 def schema_text() -> str:

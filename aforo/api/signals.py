@@ -18,6 +18,7 @@ from aforo.api.subscriptions import Customer, customer_of
 from aforo.sdk.detection import Level
 from aforo.sdk.errors import Invalid
 from aforo.signals import commands, models, queries
+from aforo.tenants.permissions import Permission
 
 publish_enum(
     Level,
@@ -111,7 +112,7 @@ class Signal(Node):
 
 @strawberry.type
 class SignalQuery:
-    @field("The signals, newest first.")
+    @field("The signals, newest first.", needs=Permission.SIGNALS_READ)
     async def signals(
         self,
         info: Info,
@@ -136,7 +137,10 @@ class SignalQuery:
 
 @strawberry.type
 class SignalMutation:
-    @mutation("Choose settings of a detector; signals that have fired stay as they are.")
+    @mutation(
+        "Choose settings of a detector; signals that have fired stay as they are.",
+        needs=Permission.SIGNALS_WRITE,
+    )
     async def set_detector_settings(
         self, info: Info, input: SetDetectorSettingsInput
     ) -> SetDetectorSettingsResult:
@@ -155,7 +159,7 @@ class SignalMutation:
 
 @strawberry.type
 class SignalSubscription:
-    @subscription("Signals as they fire.")
+    @subscription("Signals as they fire.", needs=Permission.SIGNALS_READ)
     async def signals(self, info: Info, customer_id: CustomerId = None) -> AsyncIterator[Signal]:
         customer = optional_id("Customer", customer_id, field="customerId")
         async for message in info.context.follow("signals"):

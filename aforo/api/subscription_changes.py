@@ -13,6 +13,7 @@ from aforo.api.subscriptions import Agent, Customer, CustomerKey, CustomerSubscr
 from aforo.subscriptions import commands
 from aforo.subscriptions.commands import GRACE_SECONDS_DEFAULT
 from aforo.subscriptions.models import BillingMode
+from aforo.tenants.permissions import Permission
 
 CODE = "Its name for machines: 1 to 64 of `a-z 0-9 _ . -`, never changed."
 NAME = "Its name for people, 1 to 200 characters."
@@ -134,7 +135,7 @@ EndSubscriptionResult = Annotated[
 
 @strawberry.type
 class SubscriptionMutation:
-    @mutation("Create a customer.")
+    @mutation("Create a customer.", needs=Permission.CUSTOMERS_WRITE)
     async def create_customer(self, info: Info, input: CreateCustomerInput) -> CreateCustomerResult:
         async with info.context.scope() as scope:
             row = await commands.create_customer(
@@ -152,7 +153,7 @@ class SubscriptionMutation:
             )
         return Customer.from_row(row)
 
-    @mutation("Create a team of a customer.")
+    @mutation("Create a team of a customer.", needs=Permission.CUSTOMERS_WRITE)
     async def create_team(self, info: Info, input: CreateTeamInput) -> CreateTeamResult:
         async with info.context.scope() as scope:
             row = await commands.create_team(
@@ -163,7 +164,7 @@ class SubscriptionMutation:
             )
         return Team.from_row(row)
 
-    @mutation("Create an agent of a team.")
+    @mutation("Create an agent of a team.", needs=Permission.CUSTOMERS_WRITE)
     async def create_agent(self, info: Info, input: CreateAgentInput) -> CreateAgentResult:
         async with info.context.scope() as scope:
             row = await commands.create_agent(
@@ -174,7 +175,7 @@ class SubscriptionMutation:
             )
         return Agent.from_row(row)
 
-    @mutation("Register a customer's own API key.")
+    @mutation("Register a customer's own API key.", needs=Permission.CUSTOMERS_WRITE)
     async def register_customer_key(
         self, info: Info, input: RegisterCustomerKeyInput
     ) -> RegisterCustomerKeyResult:
@@ -191,7 +192,7 @@ class SubscriptionMutation:
             )
         return CustomerKey.from_row(row)
 
-    @mutation("Subscribe a customer to an offering.")
+    @mutation("Subscribe a customer to an offering.", needs=Permission.CUSTOMERS_WRITE)
     async def create_subscription(
         self, info: Info, input: CreateSubscriptionInput
     ) -> CreateSubscriptionResult:
@@ -211,7 +212,10 @@ class SubscriptionMutation:
             )
         return CustomerSubscription.from_row(row)
 
-    @mutation("End a subscription; what was used before is still billed.")
+    @mutation(
+        "End a subscription; what was used before is still billed.",
+        needs=Permission.CUSTOMERS_WRITE,
+    )
     async def end_subscription(
         self, info: Info, input: EndSubscriptionInput
     ) -> EndSubscriptionResult:

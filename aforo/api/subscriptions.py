@@ -18,6 +18,7 @@ from aforo.catalog import queries as catalog
 from aforo.sdk import Invalid
 from aforo.subscriptions import models, queries
 from aforo.subscriptions.models import BillingMode, SubscriptionState
+from aforo.tenants.permissions import Permission
 
 publish_enum(
     BillingMode,
@@ -294,7 +295,7 @@ async def customer_of(info: Info, customer_id: UUID) -> Customer:
 
 @strawberry.type
 class SubscriptionQuery:
-    @field("The customers, oldest first.")
+    @field("The customers, oldest first.", needs=Permission.CUSTOMERS_READ)
     async def customers(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[Customer]:
@@ -302,7 +303,10 @@ class SubscriptionQuery:
             info.context, queries.customers, first=first, after=after, of=Customer.from_row
         )
 
-    @field("One customer, by one of its two ids; null if there is none.")
+    @field(
+        "One customer, by one of its two ids; null if there is none.",
+        needs=Permission.CUSTOMERS_READ,
+    )
     async def customer(
         self,
         info: Info,
@@ -325,7 +329,7 @@ class SubscriptionQuery:
                 row = await queries.customer_by_external_id(scope, external_id)
         return None if row is None else Customer.from_row(row)
 
-    @field("The subscriptions, oldest first, or one customer's.")
+    @field("The subscriptions, oldest first, or one customer's.", needs=Permission.CUSTOMERS_READ)
     async def subscriptions(
         self,
         info: Info,

@@ -17,6 +17,7 @@ from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, local_
 from aforo.billing import commands, models, queries
 from aforo.billing.wallets import DEFAULT_NAME
 from aforo.storage.scope import Scope
+from aforo.tenants.permissions import Permission
 
 WALLETS_MAX = 100
 
@@ -125,7 +126,7 @@ GrantCreditResult = Annotated[
 
 @strawberry.type
 class WalletMutation:
-    @mutation("Give a customer a wallet.")
+    @mutation("Give a customer a wallet.", needs=Permission.BILLING_WRITE)
     async def create_wallet(self, info: Info, input: CreateWalletInput) -> CreateWalletResult:
         async with info.context.scope() as scope:
             row = await commands.create_wallet(
@@ -136,7 +137,7 @@ class WalletMutation:
             )
         return Wallet.from_row(row)
 
-    @mutation("Credit a wallet; a debt is repaid from it first.")
+    @mutation("Credit a wallet; a debt is repaid from it first.", needs=Permission.BILLING_WRITE)
     async def grant_credit(self, info: Info, input: GrantCreditInput) -> GrantCreditResult:
         async with info.context.scope() as scope:
             row = await commands.grant_credit(

@@ -28,7 +28,8 @@ from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
 from aforo.storage.readiness import ready_runtime
 from aforo.storage.scope import Runtime, open_runtime
-from aforo.tenants.commands import EVERY_SCOPE, create_api_key
+from aforo.tenants.commands import create_api_key
+from aforo.tenants.permissions import EVERY_PERMISSION
 
 HOST = "127.0.0.1"
 GRACE_SECONDS = 2
@@ -166,7 +167,7 @@ class _Demo:
                 issued = await create_api_key(
                     scope,
                     name="Key of a later start",
-                    scopes=EVERY_SCOPE,
+                    scopes=EVERY_PERMISSION,
                     pepper=runtime.settings.key_pepper,
                 )
             key = issued.token

@@ -13,11 +13,11 @@ from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime, Scope
 from aforo.storage.tables import new_id
 from aforo.tenants.keys import make_token
-from aforo.tenants.models import ApiKey, Environment, KeyScope, Tenant
+from aforo.tenants.models import ApiKey, Environment, Tenant
+from aforo.tenants.permissions import EVERY_PERMISSION, Permission
 from aforo.tenants.queries import tenant as tenant_in_scope
 
 NAME_CHARACTERS_MAX = 200
-EVERY_SCOPE = tuple(KeyScope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ async def create_tenant(
         scope.db.add(tenant)
         await scope.db.flush()
         key = await create_api_key(
-            scope, name="First key", scopes=EVERY_SCOPE, pepper=runtime.settings.key_pepper
+            scope, name="First key", scopes=EVERY_PERMISSION, pepper=runtime.settings.key_pepper
         )
     return NewTenant(tenant, key)
 
@@ -63,21 +63,21 @@ async def create_api_key(
     scope: Scope,
     *,
     name: str,
-    scopes: Collection[KeyScope],
+    scopes: Collection[Permission],
     pepper: str,
     expires_at: datetime | None = None,
-    granted_by: Collection[KeyScope] = EVERY_SCOPE,
+    granted_by: Collection[Permission] = EVERY_PERMISSION,
 ) -> IssuedKey:
     """Create a key of the tenant in scope, with scopes among those that `granted_by` lists.
 
     Raises `Invalid`.
     """
     if not scopes:
-        raise Invalid("a key needs at least one scope, such as READ", field="scopes")
-    if lacking := [each.name for each in KeyScope if each in scopes and each not in granted_by]:
+        raise Invalid("a key needs at least one scope, such as USAGE_READ", field="scopes")
+    if lacking := [each.name for each in Permission if each in scopes and each not in granted_by]:
         # Else whoever may write could make himself a key that may do everything.
         raise Invalid(
-            f"your own key lacks {' and '.join(lacking)}: a key hands on only what it may do",
+            f"you lack {' and '.join(lacking)} yourself: a key gets only what its maker may do",
             code="SCOPE_NOT_HELD",
             field="scopes",
         )
@@ -88,7 +88,7 @@ async def create_api_key(
         public_id=token.public_id,
         secret_hash=token.hashed(pepper),
         name=_checked_name(name),
-        scopes=[each.value for each in KeyScope if each in scopes],
+        scopes=[each.value for each in Permission if each in scopes],
         expires_at=expires_at,
     )
     scope.db.add(row)

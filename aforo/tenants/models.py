@@ -17,14 +17,6 @@ class Environment(StrEnum):
     TEST = "test"
 
 
-class KeyScope(StrEnum):
-    """What an API key may do."""
-
-    INGEST = "ingest"
-    READ = "read"
-    WRITE = "write"
-
-
 class Tenant(TenantRow, table=True):
     """The operator: the company that runs its monetization on Aforo."""
 
@@ -47,5 +39,6 @@ class ApiKey(TenantTable, table=True):
     """HMAC-SHA256 of the secret under the installation's pepper."""
     name: str
     scopes: list[str] = Field(sa_type=ARRAY(sa.String))
+    """Values of `Permission`."""
     expires_at: datetime | None = moment(default=None)
     revoked_at: datetime | None = moment(default=None)

@@ -3,30 +3,56 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlmodel import col
 
-from aforo.sdk.ids import ApiKeyId, TenantId
+from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.faults import answered_within
 from aforo.storage.rows import page_of_rows, rows_by_id
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.keys import Token, parse_token
-from aforo.tenants.models import ApiKey, Environment, KeyScope, Tenant
+from aforo.tenants.models import ApiKey, Environment, Tenant
+from aforo.tenants.permissions import Permission
 
 AUTHENTICATION_TIMEOUT_SECONDS = 10.0
 _NOBODY = bytes(32)
 
 
+class CallerKind(StrEnum):
+    """By what a caller is known."""
+
+    API_KEY = "api_key"
+    MEMBER = "member"
+    PORTAL = "portal"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request: a tenant, by one of its keys."""
+    """Who sent a request: somebody of one tenant, and what that somebody may do."""
 
     tenant_id: TenantId
-    key_id: ApiKeyId
-    scopes: frozenset[KeyScope]
+    kind: CallerKind
+    id: UUID
+    """Of the API key, the member, or the portal session."""
+    permissions: frozenset[Permission]
     environment: Environment
+    customer_id: CustomerId | None = None
+    """Whose data alone a portal session reaches; None for all other kinds."""
+
+    @property
+    def named(self) -> str:
+        """The caller in a sentence that is said to it."""
+        return _NAMED[self.kind]
+
+
+_NAMED = {
+    CallerKind.API_KEY: "this API key",
+    CallerKind.MEMBER: "your role",
+    CallerKind.PORTAL: "this portal token",
+}
 
 
 async def authenticate(runtime: Runtime, token: str) -> Caller | None:
@@ -76,7 +102,8 @@ def _caller(row: ApiKey | None, token: Token, *, pepper: str, now: datetime) -> 
         return None
     return Caller(
         tenant_id=TenantId(row.tenant_id),
-        key_id=ApiKeyId(row.id),
-        scopes=frozenset(KeyScope(each) for each in row.scopes),
+        kind=CallerKind.API_KEY,
+        id=row.id,
+        permissions=frozenset(Permission(each) for each in row.scopes),
         environment=token.environment,
     )

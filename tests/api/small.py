@@ -10,9 +10,12 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from aforo.api.context import Info
+from aforo.api.fields import field
+from aforo.api.permissions import NEEDS
 from aforo.api.scalars import JSON, SCALARS
 from aforo.sdk import multiply
 from aforo.sdk.errors import Conflict, Forbidden, Unavailable
+from aforo.tenants.permissions import Permission
 
 FLOOD_BYTES = 100_000
 SECRET = "the password is hunter2"
@@ -39,7 +42,7 @@ class ItemConnection:
 
 @strawberry.type
 class Query:
-    @strawberry.field
+    @field("A greeting.", needs=Permission.CATALOG_READ)
     def hello(self, name: str = "you") -> str:
         return f"hello {name}"
 
@@ -108,7 +111,7 @@ async def count_keys(_scope: object, keys: list[UUID]) -> dict[UUID, int]:
 
 @strawberry.type
 class Mutation:
-    @strawberry.mutation
+    @strawberry.mutation(metadata={NEEDS: Permission.CATALOG_WRITE})
     def change(self) -> str:
         return "changed"
 

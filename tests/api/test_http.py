@@ -11,7 +11,7 @@ import pytest
 from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key
-from aforo.tenants.models import KeyScope
+from aforo.tenants.permissions import Permission
 
 pytestmark = pytest.mark.anyio
 
@@ -222,8 +222,8 @@ async def test_who_has_no_key_is_asked_for_one(small_client: httpx2.AsyncClient)
 async def test_a_key_does_only_what_its_scopes_say(
     small_client: httpx2.AsyncClient, runtime: Runtime, tenant: NewTenant
 ) -> None:
-    asked = {"READ": "{ hello }", "WRITE": "mutation { change }"}
-    for only in KeyScope:
+    asked = {"CATALOG_READ": "{ hello }", "CATALOG_WRITE": "mutation { change }"}
+    for only in Permission:
         async with runtime.scope(tenant.key.row.tenant_id) as scope:
             key = await create_api_key(
                 scope, name="one", scopes=[only], pepper=runtime.settings.key_pepper
@@ -235,7 +235,7 @@ async def test_a_key_does_only_what_its_scopes_say(
             )
             assert response.status_code == (200 if only.name == needed else 403)
         events = await small_client.post("/v1/events", json=[], headers=headers)
-        assert events.status_code == (202 if only is KeyScope.INGEST else 403)
+        assert events.status_code == (202 if only is Permission.INGEST else 403)
 
 
 async def test_every_answer_has_the_safe_headers_and_an_id(

@@ -6,7 +6,7 @@ import pytest
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key
-from aforo.tenants.models import KeyScope
+from aforo.tenants.permissions import Permission
 from tests.api.forms import poster
 
 pytestmark = pytest.mark.anyio
@@ -23,19 +23,22 @@ async def test_a_key_makes_no_key_that_may_do_more_than_itself(
 ) -> None:
     async with runtime.scope(TenantId(tenant.key.row.tenant_id)) as scope:
         writer = await create_api_key(
-            scope, name="writer", scopes=[KeyScope.WRITE], pepper=runtime.settings.key_pepper
+            scope,
+            name="writer",
+            scopes=[Permission.ACCESS_WRITE],
+            pepper=runtime.settings.key_pepper,
         )
     everything = client.headers["authorization"]
     client.headers["authorization"] = f"Bearer {writer.token}"
     graphql = poster(client)
-    for scopes in (["READ"], ["INGEST", "WRITE"], ["INGEST", "READ", "WRITE"]):
+    for scopes in (["ACCESS_READ"], ["INGEST", "ACCESS_WRITE"], ["BILLING_WRITE", "CHECK"]):
         refused = await graphql(CREATE, input={"name": "more", "scopes": scopes})
         assert refused["createApiKey"] == {
             "__typename": "InvalidProblem",
             "code": "SCOPE_NOT_HELD",
             "field": "scopes",
         }
-    made = await graphql(CREATE, input={"name": "same", "scopes": ["WRITE"]})
+    made = await graphql(CREATE, input={"name": "same", "scopes": ["ACCESS_WRITE"]})
     assert made["createApiKey"] == {"__typename": "NewApiKey"}
     client.headers["authorization"] = everything
     keys = await poster(client)("{ apiKeys { edges { node { name } } } }")

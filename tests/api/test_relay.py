@@ -11,7 +11,7 @@ from aforo.sdk.errors import Invalid
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 from aforo.tenants.commands import NewTenant, create_api_key, create_tenant
-from aforo.tenants.models import KeyScope
+from aforo.tenants.permissions import Permission
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def names(runtime: Runtime, tenant: NewTenant) -> list[str]:
             key = await create_api_key(
                 scope,
                 name=f"key {number}",
-                scopes=[KeyScope.READ],
+                scopes=[Permission.CATALOG_READ],
                 pepper=runtime.settings.key_pepper,
             )
             made.append(key.row.name)

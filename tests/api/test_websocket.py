@@ -11,7 +11,7 @@ from aforo.api import documents, protocol, websocket
 from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key, revoke_api_key
-from aforo.tenants.models import KeyScope
+from aforo.tenants.permissions import Permission
 from tests.api import small
 from tests.api.server import Socket, serving, socket_to
 
@@ -268,12 +268,15 @@ async def test_a_process_runs_so_many_subscriptions_and_no_more(
     assert (await socket.receive())["payload"] == {"data": {"hello": "hello you"}}
 
 
-async def test_a_key_without_the_scope_is_told_so_per_operation(
+async def test_a_key_without_the_permission_is_told_so_per_operation(
     port: int, runtime: Runtime, tenant: NewTenant
 ) -> None:
     async with runtime.scope(tenant.key.row.tenant_id) as scope:
         key = await create_api_key(
-            scope, name="reader", scopes=[KeyScope.READ], pepper=runtime.settings.key_pepper
+            scope,
+            name="reader",
+            scopes=[Permission.CATALOG_READ],
+            pepper=runtime.settings.key_pepper,
         )
     async with socket_to(port, token=key.token) as socket:
         await socket.initialise()

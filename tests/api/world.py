@@ -115,7 +115,7 @@ async def _sell(graphql: GraphQL, mark: str) -> dict[str, str]:
         discountIds=[discount_id],
     )
     await graphql(
-        "mutation($name: String!) { createApiKey(input: {name: $name, scopes: [READ]}) "
+        "mutation($name: String!) { createApiKey(input: {name: $name, scopes: [USAGE_READ]}) "
         "{ ... on NewApiKey { apiKey { id } } } }",
         name=mark,
     )

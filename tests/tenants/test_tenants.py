@@ -10,8 +10,9 @@ from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 from aforo.tenants.commands import NewTenant, create_api_key, create_tenant, revoke_api_key
-from aforo.tenants.models import Environment, KeyScope
-from aforo.tenants.queries import api_keys, authenticate
+from aforo.tenants.models import Environment
+from aforo.tenants.permissions import EVERY_PERMISSION, Permission
+from aforo.tenants.queries import CallerKind, api_keys, authenticate
 from aforo.tenants.queries import tenant as tenant_in_scope
 
 pytestmark = pytest.mark.anyio
@@ -21,8 +22,9 @@ async def test_the_first_key_speaks_for_its_tenant(runtime: Runtime, tenant: New
     caller = await authenticate(runtime, tenant.key.token)
     assert caller is not None
     assert caller.tenant_id == tenant.tenant.tenant_id
-    assert caller.key_id == tenant.key.row.id
-    assert caller.scopes == set(KeyScope)
+    assert (caller.kind, caller.id) == (CallerKind.API_KEY, tenant.key.row.id)
+    assert caller.permissions == EVERY_PERMISSION
+    assert caller.customer_id is None
     assert caller.environment is Environment.LIVE
 
 
@@ -39,7 +41,7 @@ async def test_a_key_with_a_forged_secret_is_nobody(runtime: Runtime, tenant: Ne
     ours, theirs = tenant.key.row, stranger.key.row
     async with runtime.scope(TenantId(tenant.tenant.tenant_id)) as scope:
         key = await create_api_key(
-            scope, name="second", scopes=[KeyScope.READ], pepper=runtime.settings.key_pepper
+            scope, name="second", scopes=[Permission.USAGE_READ], pepper=runtime.settings.key_pepper
         )
     assert ours.public_id != theirs.public_id
     forged = key.token.replace(key.row.public_id, theirs.public_id)
@@ -66,7 +68,7 @@ async def test_a_key_is_nobody_from_the_moment_on_at_which_it_expires(
         key = await create_api_key(
             scope,
             name="short",
-            scopes=[KeyScope.READ],
+            scopes=[Permission.USAGE_READ],
             pepper=runtime.settings.key_pepper,
             expires_at=end,
         )
@@ -88,7 +90,7 @@ async def test_a_key_without_a_scope_or_name_is_refused_and_not_written(
     runtime: Runtime, tenant_id: TenantId
 ) -> None:
     pepper = runtime.settings.key_pepper
-    for name, scopes, field in (("x", [], "scopes"), ("  ", [KeyScope.READ], "name")):
+    for name, scopes, field in (("x", [], "scopes"), ("  ", [Permission.USAGE_READ], "name")):
         with pytest.raises(Invalid) as refused:
             async with runtime.scope(tenant_id) as scope:
                 await create_api_key(scope, name=name, scopes=scopes, pepper=pepper)
