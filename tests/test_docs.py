@@ -233,6 +233,7 @@ def test_the_limits_that_the_manual_states_are_those_of_the_code() -> None:
         (limits.DEPTH_MAX, "| depth | {}; "),
         (limits.INTROSPECTION_DEPTH_MAX, "{} for introspection |"),
         (limits.ALIASES_MAX, "| aliases, directives | {} each |"),
+        (limits.DIRECTIVES_OF_ONE_MAX, "| directives on one field | {} |"),
         (limits.FIELDS_MAX, "| fields written | {} |"),
         (limits.COST_MAX, "connections times their page | {:,} |"),
     ):

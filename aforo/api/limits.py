@@ -41,6 +41,8 @@ DEPTH_MAX = 10
 INTROSPECTION_DEPTH_MAX = 16
 ALIASES_MAX = 30
 DIRECTIVES_MAX = 30
+DIRECTIVES_OF_ONE_MAX = 5
+"""On one field or fragment: each that is unknown would come back as an error of its own."""
 FIELDS_MAX = 500
 DEFINITIONS_MAX = 50
 NAME_CHARACTERS_MAX = 128
@@ -105,11 +107,7 @@ def _check_written(document: DocumentNode) -> None:
         if isinstance(node, FieldNode):
             fields += 1
             names[(node.alias or node.name).value] += 1
-        directives += len(getattr(node, "directives", None) or ())
-        if isinstance(node, NameNode) and len(node.value) > NAME_CHARACTERS_MAX:
-            raise LimitExceeded(f"a name has at most {NAME_CHARACTERS_MAX} characters")
-        if isinstance(node, StringValueNode) and "\0" in node.value:
-            raise Invalid("text cannot contain the character U+0000", code="BAD_TEXT")
+        directives += _checked_directives(node)
         if fields > FIELDS_MAX:
             raise LimitExceeded(f"a document has at most {FIELDS_MAX} fields; ask in parts")
         if directives > DIRECTIVES_MAX:
@@ -119,6 +117,18 @@ def _check_written(document: DocumentNode) -> None:
         stack.extend((child, nesting + 1) for child in _children(node))
     if sum(times * (times - 1) // 2 for times in names.values()) > REPEATS_MAX:
         raise LimitExceeded("the document asks for the same fields too often; ask in parts")
+
+
+def _checked_directives(node: Node) -> int:
+    """How many directives a node has, once it is known that it is no monster in itself."""
+    if isinstance(node, NameNode) and len(node.value) > NAME_CHARACTERS_MAX:
+        raise LimitExceeded(f"a name has at most {NAME_CHARACTERS_MAX} characters")
+    if isinstance(node, StringValueNode) and "\0" in node.value:
+        raise Invalid("text cannot contain the character U+0000", code="BAD_TEXT")
+    directives = len(getattr(node, "directives", None) or ())
+    if directives > DIRECTIVES_OF_ONE_MAX:
+        raise LimitExceeded(f"one field has at most {DIRECTIVES_OF_ONE_MAX} directives")
+    return directives
 
 
 def _children(node: Node) -> Iterator[Node]:

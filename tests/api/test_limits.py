@@ -18,6 +18,7 @@ from aforo.api.limits import (
     DEFINITIONS_MAX,
     DEPTH_MAX,
     DIRECTIVES_MAX,
+    DIRECTIVES_OF_ONE_MAX,
     FIELDS_MAX,
     NAME_CHARACTERS_MAX,
     TOKENS_MAX,
@@ -72,8 +73,10 @@ def test_the_document_itself_is_bounded() -> None:
     assert _code(f"{{ {' '.join(different[1:])} }}") == "GRAPHQL_VALIDATION_FAILED"
     assert _code(f"{{ {' '.join(different)} }}") == "LIMIT_EXCEEDED"
     skips = "@skip(if: false) "
-    assert _code("{ hello " + skips * DIRECTIVES_MAX + "}") == "GRAPHQL_VALIDATION_FAILED"
-    assert _code("{ hello " + skips * (DIRECTIVES_MAX + 1) + "}") == "LIMIT_EXCEEDED"
+    assert _code("{ hello " + skips * DIRECTIVES_OF_ONE_MAX + "}") == "GRAPHQL_VALIDATION_FAILED"
+    assert _code("{ hello " + skips * (DIRECTIVES_OF_ONE_MAX + 1) + "}") == "LIMIT_EXCEEDED"
+    assert _code("{ " + f"hello {skips} " * DIRECTIVES_MAX + "}") is None
+    assert _code("{ " + f"hello {skips} " * (DIRECTIVES_MAX + 1) + "}") == "LIMIT_EXCEEDED"
     many = " ".join(f"query Q{number} {{ hello }}" for number in range(DEFINITIONS_MAX + 1))
     assert _code(many) == "LIMIT_EXCEEDED"
     assert _code("{ hello " * TOKENS_MAX + "}" * TOKENS_MAX) == "GRAPHQL_PARSE_FAILED"

@@ -1,0 +1,78 @@
+"""What tests with real clients share: Node, and the application on a port of its own."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from aforo.api.app import create_app
+from aforo.storage.scope import Runtime
+from aforo.tenants.commands import NewTenant
+from tests.api.forms import GraphQL
+from tests.api.server import serving
+from tests.api.shop import Shop
+from tests.clients.node import Node, installed
+from tests.conftest import NOW
+
+PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the application is, and the key to it."""
+
+    url: str
+    key: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """As the programs read it; the time is the one that the application goes by."""
+        return {"AFORO_URL": self.url, "AFORO_API_KEY": self.key, "AFORO_NOW": NOW.isoformat()}
+
+
+@pytest.fixture(scope="session")
+def node() -> Node:
+    """Node with the clients."""
+    return installed()
+
+
+@pytest.fixture
+async def address(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[Address]:
+    """The application on a free port."""
+    async with serving(create_app(runtime)) as port:
+        yield Address(f"http://127.0.0.1:{port}", tenant.key.token)
+
+
+@pytest.fixture
+async def production(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[Address]:
+    """The application as strangers meet it, on a free port."""
+    settings = dataclasses.replace(runtime.settings, production=True)
+    async with serving(create_app(dataclasses.replace(runtime, settings=settings))) as port:
+        yield Address(f"http://127.0.0.1:{port}", tenant.key.token)
+
+
+@pytest.fixture
+async def working(
+    address: Address, run_jobs: Callable[[], Awaitable[None]]
+) -> AsyncIterator[Address]:
+    """The application while a worker seals its events and does its jobs."""
+
+    async def work() -> None:
+        while True:
+            await run_jobs()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    task = asyncio.create_task(work())
+    yield address
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.fixture
+async def shop(graphql: GraphQL) -> Shop:
+    """What the tenant sells, and to whom."""
+    return await Shop(graphql).open()
