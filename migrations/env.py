@@ -9,6 +9,7 @@ import aforo.catalog.models
 import aforo.metering.models
 import aforo.signals.models
 import aforo.storage.jobs
+import aforo.storage.outbox
 import aforo.storage.secrets
 import aforo.subscriptions.models
 import aforo.tenants.models  # noqa: F401

@@ -224,6 +224,7 @@ MORE_THAN_APPEND = {
     "invoice_tax": "select insert delete",
     "invoice_series": "select insert update",
     "wallet": "select insert update",  # To lock it.
+    "outbox": "select insert update delete",  # To mark what was told, and forget it in time.
 }
 """All others are append-only: what was once true of a price, a key or a balance stays readable."""
 

@@ -14,6 +14,7 @@ from aforo.actions.ladder import Decision, Policy, Situation, climb
 from aforo.actions.models import OrchestrationAction
 from aforo.sdk import Level, NotFound, SubscriptionId
 from aforo.signals.models import Signal
+from aforo.storage.event_types import EventType
 from aforo.storage.scope import Scope
 from aforo.storage.tables import new_id
 
@@ -57,7 +58,23 @@ async def act_on_signal(scope: Scope, signal_id: UUID) -> list[OrchestrationActi
     recorded = list(await scope.db.scalars(statement, rows))
     for action in recorded:
         scope.live.announce("actions", {"id": str(action.id)})
+    # By signal: what is decided about it arrives after it.
+    await scope.publish_all(
+        EventType.ACTION_RECORDED, [(signal.id, _published(action)) for action in recorded]
+    )
     return recorded
+
+
+def _published(action: OrchestrationAction) -> dict[str, Any]:
+    return {
+        "action": action.id,
+        "signal": action.signal_id,
+        "customer": action.customer_id,
+        "tier": action.tier.name,
+        "mode": action.mode.name,
+        "state": action.state.name,
+        "result": action.result,
+    }
 
 
 def _row(

@@ -13,6 +13,7 @@ import strawberry
 from aforo.api.context import Context
 from aforo.api.loaders import BatchQuery
 from aforo.api.permissions import READ
+from aforo.sdk import ids
 from aforo.sdk.errors import Forbidden, Invalid
 
 PAGE_MAX = 100
@@ -163,7 +164,7 @@ def bad_cursor() -> Invalid:
 
 def global_id(kind: str, id_: UUID) -> strawberry.ID:
     """The global id of a thing: opaque to clients, base64url of `Type:uuid`."""
-    return strawberry.ID(_encoded(f"{kind}:{id_}".encode()))
+    return strawberry.ID(ids.global_id(kind, id_))
 
 
 def local_id(kind: str, id_: strawberry.ID, *, field: str | None = None) -> UUID:

@@ -14,6 +14,7 @@ from aforo.billing.taxes import set_tax_engine
 from aforo.billing.wallets import create_wallet, grant_credit
 from aforo.metering.queries import is_in_log, last_received, watermark
 from aforo.sdk import BillRunId, Invalid, NotFound
+from aforo.storage.event_types import EventType
 from aforo.storage.jobs import JobName
 from aforo.storage.scope import Scope
 from aforo.subscriptions.queries import DUE_MAX, customers_by_id, subscriptions_due
@@ -95,6 +96,16 @@ async def bill(scope: Scope, bill_run_id: BillRunId) -> BillRun:
     if written.pending_tax:
         await _look_again(scope, scope.now + TAX_RETRY)
     await scope.db.flush()
+    await scope.publish(
+        EventType.BILL_RUN_COMPLETED,
+        object_id=run.id,
+        data={
+            "billRun": run.id,
+            "until": run.until,
+            "invoices": run.invoices,
+            "parked": run.parked,
+        },
+    )
     return run
 
 
@@ -127,6 +138,11 @@ async def fail(scope: Scope, bill_run_id: BillRunId, failure: str) -> None:
     run.failure = failure[:FAILURE_LENGTH_MAX]
     await _look_again(scope, scope.now + FAILED_RETRY)
     await scope.db.flush()
+    await scope.publish(
+        EventType.BILL_RUN_FAILED,
+        object_id=run.id,
+        data={"billRun": run.id, "until": run.until, "failure": run.failure},
+    )
 
 
 # Held until the transaction ends. A lock takes no transaction id, so the sealer goes on; and

@@ -1,6 +1,6 @@
 """Writes the invoices of a bill run: drafts anew, and those past their grace for good."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -21,10 +21,12 @@ from aforo.billing.models import (
     InvoiceTax,
     ParkedAccount,
 )
+from aforo.billing.published import published_invoice
 from aforo.billing.rate import Step
 from aforo.billing.settle import WalletState, settle
 from aforo.billing.wallets import Held, Purse, entries_of, locked_wallets, open_wallets
 from aforo.sdk import currency_exponent, exact, round_half_up
+from aforo.storage.event_types import EventType
 from aforo.storage.failpoints import reached
 from aforo.storage.rows import one_of
 from aforo.storage.scope import Scope
@@ -57,6 +59,7 @@ class _Bill:
     rated: Rated
     state: InvoiceState
     row: Invoice
+    is_new: bool
 
     @property
     def is_final(self) -> bool:
@@ -84,8 +87,12 @@ async def write(scope: Scope, run: BillRun, outcome: Outcome) -> Written:
     rated = [one for one in outcome.rated if one.subscription.id not in moved | overtaken]
     await _drop_unlived(scope)
     states = _states(rated, at=run.created_at)
-    rows = await _write_drafts(scope, run, rated)
-    bills = [_Bill(*each) for each in zip(rated, states, rows, strict=True)]
+    written = await _write_drafts(scope, run, rated)
+    rows = [row for row, _ in written]
+    bills = [
+        _Bill(one, state, row, is_new)
+        for one, state, (row, is_new) in zip(rated, states, written, strict=True)
+    ]
     await _settle(scope, bills, at=run.created_at)
     for one in bills:
         if one.is_final:
@@ -98,6 +105,7 @@ async def write(scope: Scope, run: BillRun, outcome: Outcome) -> Written:
         for subscription_id, reason in sorted(parked.items())
     )
     await scope.db.flush()
+    await _publish(scope, run, bills, parked)
     reached("bill.written")
     return Written(
         invoices=len(rows),
@@ -170,8 +178,13 @@ def _states(rated: Sequence[Rated], *, at: datetime) -> list[InvoiceState]:
     return states
 
 
-async def _write_drafts(scope: Scope, run: BillRun, rated: Sequence[Rated]) -> list[Invoice]:
-    """The invoices with their lines and taxes, all still open: a final one takes no lines."""
+async def _write_drafts(
+    scope: Scope, run: BillRun, rated: Sequence[Rated]
+) -> list[tuple[Invoice, bool]]:
+    """The invoices with their lines and taxes, all still open: a final one takes no lines.
+
+    With each, whether it was not there before.
+    """
     held = await _open_invoices(scope, rated)
     await _clear(scope, [row.id for row in held.values()])
     rows = []
@@ -194,7 +207,8 @@ async def _write_drafts(scope: Scope, run: BillRun, rated: Sequence[Rated]) -> l
         for table, values in ((InvoiceLine, lines), (InvoiceTax, taxes)):
             if values:
                 await scope.db.execute(sa.insert(table), values)
-    return rows
+    before = {row.id for row in held.values()}
+    return [(row, row.id not in before) for row in rows]
 
 
 async def _open_invoices(
@@ -335,6 +349,26 @@ async def _finalize(scope: Scope, rows: Sequence[Invoice]) -> None:
         row.state = InvoiceState.FINALIZED
         row.finalized_at = scope.now
     series.next_number += len(rows)
+
+
+async def _publish(
+    scope: Scope, run: BillRun, bills: Sequence[_Bill], parked: Mapping[UUID, str]
+) -> None:
+    """Tell of drafts that are new, of invoices that are final, and of parked accounts."""
+    drafted = [one.row for one in bills if one.is_new and not one.is_final]
+    finalized = [one.row for one in bills if one.is_final]
+    for kind, rows in (
+        (EventType.INVOICE_DRAFTED, drafted),
+        (EventType.INVOICE_FINALIZED, finalized),
+    ):
+        await scope.publish_all(kind, [(row.id, published_invoice(row)) for row in rows])
+    await scope.publish_all(
+        EventType.ACCOUNT_PARKED,
+        [
+            (one, {"subscription": one, "billRun": run.id, "reason": reason})
+            for one, reason in sorted(parked.items())
+        ],
+    )
 
 
 def _money(amount: Decimal, currency: str) -> Decimal:

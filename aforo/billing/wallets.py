@@ -23,6 +23,7 @@ from aforo.sdk import (
     parse_rate,
     round_half_up,
 )
+from aforo.storage.event_types import EventType
 from aforo.storage.rows import add_unique, one_of
 from aforo.storage.scope import Scope
 from aforo.storage.tables import new_id
@@ -112,6 +113,19 @@ async def grant_credit(
         scope.db.add(WalletEntry(wallet_id=wallet_id, grant_id=grant.id, amount=taken))
         scope.db.add(WalletEntry(wallet_id=wallet_id, amount=-taken))
         await scope.db.flush()
+    await scope.publish(
+        EventType.WALLET_CREDITED,
+        object_id=wallet_id,
+        data={
+            "wallet": wallet_id,
+            "grant": grant.id,
+            "customer": wallet.customer_id,
+            "currency": wallet.currency,
+            "amount": grant.amount,
+            "expiresAt": grant.expires_at,
+            "reference": grant.reference,
+        },
+    )
     return grant
 
 

@@ -24,6 +24,7 @@ from aforo.signals.judge import (
     snapshot,
 )
 from aforo.signals.models import DetectorSettings, Signal
+from aforo.storage.event_types import EventType
 from aforo.storage.jobs import JobName
 from aforo.storage.scope import Scope
 from aforo.storage.tables import new_id
@@ -190,7 +191,24 @@ async def _fire(
         return None
     await scope.enqueue(JobName.ACT_ON_SIGNAL, unique_key=str(signal.id), signal_id=str(signal.id))
     scope.live.announce("signals", {"id": str(signal.id)})
+    await scope.publish(EventType.SIGNAL_FIRED, object_id=signal.id, data=_published(signal))
     return signal
+
+
+def _published(signal: Signal) -> dict[str, Any]:
+    return {
+        "signal": signal.id,
+        "customer": signal.customer_id,
+        "detector": signal.detector,
+        "subject": signal.subject,
+        "threshold": signal.threshold,
+        "level": signal.level.name,
+        "value": signal.value,
+        "limit": signal.limit,
+        "periodStart": signal.period_start,
+        "periodEnd": signal.period_end,
+        "explanation": signal.explanation,
+    }
 
 
 async def _checked(

@@ -1,10 +1,11 @@
 """The one door: a scope is one tenant, one transaction, one moment."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
@@ -18,9 +19,11 @@ from aforo.storage import clickhouse, postgres, redis
 from aforo.storage.addresses import Walls
 from aforo.storage.clock import Clock, SystemClock
 from aforo.storage.egress import Egress
+from aforo.storage.event_types import EventType
 from aforo.storage.failpoints import reached
 from aforo.storage.faults import engine_faults
 from aforo.storage.jobs import Job, JobName, JobState
+from aforo.storage.outbox import OutboxEvent, event_row
 from aforo.storage.secrets import DataKey, MasterKey, WrappedKey
 from aforo.storage.tables import new_id
 from aforo.telemetry import tracing
@@ -29,6 +32,7 @@ from aforo.telemetry.tracing import span
 
 APP_CONNECTIONS_MAX = 20
 SYSTEM_CONNECTIONS_MAX = 10
+PUBLISHED_AT_ONCE = 500
 
 _ENTER = sa.text(
     "SELECT set_config('aforo.tenant_id', :tenant_id, true), set_config('aforo.now', :now, true)"
@@ -87,6 +91,21 @@ class Scope:
             traceparent=tracing.traceparent(),
         )
         await self.db.execute(row.on_conflict_do_nothing())
+
+    async def publish(self, kind: EventType, *, object_id: UUID, data: Mapping[str, Any]) -> None:
+        """Tell the world what has happened to an object; it is told only if this commits.
+
+        `data` has the members that `SHAPES` lists for the type, as plain values.
+        """
+        await self.publish_all(kind, [(object_id, data)])
+
+    async def publish_all(
+        self, kind: EventType, events: Sequence[tuple[UUID, Mapping[str, Any]]]
+    ) -> None:
+        """Like `publish`, for many objects at once."""
+        rows = [event_row(new_id(), kind, object_id, data, self.now) for object_id, data in events]
+        for start in range(0, len(rows), PUBLISHED_AT_ONCE):
+            await self.db.execute(sa.insert(OutboxEvent), rows[start : start + PUBLISHED_AT_ONCE])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from aforo.catalog import queries as catalog
 from aforo.catalog.models import Offering, RatePlanLine
 from aforo.catalog.validate import check_code, check_currency, check_text, check_unique
 from aforo.sdk import Conflict, CurrencyMismatch, Invalid, NotFound
+from aforo.storage.event_types import EventType
 from aforo.storage.jobs import JobName
 from aforo.storage.rows import add_unique
 from aforo.storage.scope import Scope
@@ -80,6 +81,17 @@ async def create_customer(
         field="externalId",
     )
     await add_unique(scope, customer, taken=taken)
+    await scope.publish(
+        EventType.CUSTOMER_CREATED,
+        object_id=customer.id,
+        data={
+            "customer": customer.id,
+            "externalId": customer.external_id,
+            "name": customer.name,
+            "currency": customer.currency,
+            "timeZone": customer.time_zone,
+        },
+    )
     return customer
 
 
@@ -212,6 +224,7 @@ async def create_subscription(
         anchor_day=anchor_day, time_zone=customer.time_zone, at=max(starts_at, scope.now)
     )
     await _schedule_bill_run(scope, running.end)
+    await _publish(scope, EventType.SUBSCRIPTION_CREATED, subscription)
     return subscription
 
 
@@ -256,6 +269,7 @@ async def end_subscription(
         subscription.state = SubscriptionState.TERMINATED
     await scope.db.flush()
     await _schedule_bill_run(scope, ends_at)
+    await _publish(scope, EventType.SUBSCRIPTION_ENDED, subscription)
     return subscription
 
 
@@ -263,6 +277,21 @@ async def _schedule_bill_run(scope: Scope, until: datetime) -> None:
     # Every subscription whose period ends at this moment shares one run.
     moment = until.isoformat()
     await scope.enqueue(JobName.BILL_DUE, unique_key=moment, run_at=until, until=moment)
+
+
+async def _publish(scope: Scope, kind: EventType, subscription: Subscription) -> None:
+    await scope.publish(
+        kind,
+        object_id=subscription.id,
+        data={
+            "subscription": subscription.id,
+            "customer": subscription.customer_id,
+            "offering": subscription.offering_id,
+            "billingMode": subscription.billing_mode.name,
+            "startsAt": subscription.starts_at,
+            "endsAt": subscription.ends_at,
+        },
+    )
 
 
 async def _customer(scope: Scope, customer_id: UUID, *, lock: bool = False) -> Customer:

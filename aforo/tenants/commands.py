@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from aforo.sdk.errors import Invalid, NotFound
 from aforo.sdk.ids import TenantId
+from aforo.storage.event_types import EventType
 from aforo.storage.scope import Runtime, Scope
 from aforo.storage.tables import new_id
 from aforo.tenants.keys import make_token
@@ -93,6 +94,7 @@ async def create_api_key(
     )
     scope.db.add(row)
     await scope.db.flush()
+    await _publish(scope, EventType.API_KEY_CREATED, row)
     return IssuedKey(row, str(token))
 
 
@@ -109,7 +111,16 @@ async def revoke_api_key(scope: Scope, *, api_key_id: UUID) -> ApiKey:
     if row.revoked_at is None:
         row.revoked_at = scope.now
         await scope.db.flush()
+        await _publish(scope, EventType.API_KEY_REVOKED, row)
     return row
+
+
+async def _publish(scope: Scope, kind: EventType, key: ApiKey) -> None:
+    await scope.publish(
+        kind,
+        object_id=key.id,
+        data={"apiKey": key.id, "publicId": key.public_id, "name": key.name},
+    )
 
 
 def _checked_name(name: str) -> str:
