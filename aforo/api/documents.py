@@ -24,6 +24,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.utils.await_maybe import await_maybe
 
 from aforo.api.context import Context
+from aforo.api.direct import DirectExecutor, Plans
 from aforo.api.limits import TOKENS_MAX, LimitExceeded, check_cost, check_document
 from aforo.api.permissions import Needs, Rules
 from aforo.sdk.errors import Invalid
@@ -66,6 +67,8 @@ class Operation:
     variables: Mapping[str, Any]
     needs: Needs
     """What its caller must be permitted."""
+    plans: Plans
+    """What its executions share."""
 
     @property
     def kind(self) -> OperationType:
@@ -73,11 +76,19 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class _Known:
+    """What is worked out once for an operation."""
+
+    needs: Needs
+    plans: Plans
+
+
+@dataclass(frozen=True, slots=True)
 class _Valid:
-    """A document that was found valid, with what each of its operations needs, by identity."""
+    """A document that was found valid, with what is known of its operations by identity."""
 
     document: DocumentNode
-    needs: Mapping[int, Needs]
+    operations: Mapping[int, _Known]
 
 
 class Documents:
@@ -87,7 +98,6 @@ class Documents:
         # Strawberry has no public name for the schema that it builds, and its own execution
         # re-parses, re-validates, and runs the first of several unnamed operations.
         self._schema: GraphQLSchema = schema._schema  # noqa: SLF001
-        self._executor = schema.execution_context_class
         self._introspection = introspection
         self._rules = Rules(self._schema)
         self._valid: OrderedDict[str, _Valid] = OrderedDict()
@@ -106,8 +116,8 @@ class Documents:
         except RecursionError as error:
             wrapped = GraphQLError("The document is nested too deeply.")
             raise DocumentRefused(LimitExceeded.code, [wrapped]) from error
-        needs = valid.needs[id(definition)]  # Nodes compare by value, which takes long.
-        return Operation(document, definition, request.variables, needs)
+        known = valid.operations[id(definition)]  # Nodes compare by value, which takes long.
+        return Operation(document, definition, request.variables, known.needs, known.plans)
 
     async def execute(self, operation: Operation, context: Context) -> Result:
         """Run a query or a mutation."""
@@ -118,9 +128,10 @@ class Documents:
             context_value=context,
             variable_values=dict(operation.variables),
             operation_name=name.value if name else None,
-            executor_class=self._executor,
+            executor_class=DirectExecutor,
             hide_suggestions=True,
             max_coercion_errors=ERRORS_MAX,
+            plans=operation.plans,
         )
         return cast("Result", await await_maybe(result))
 
@@ -135,9 +146,10 @@ class Documents:
             context_value=context,
             variable_values=dict(operation.variables),
             operation_name=name.value if name else None,
-            executor_class=self._executor,
+            executor_class=DirectExecutor,
             hide_suggestions=True,
             max_coercion_errors=ERRORS_MAX,
+            plans=operation.plans,
         )
         return cast("AsyncIterator[Result] | Result", await await_maybe(started))
 
@@ -153,14 +165,14 @@ class Documents:
         )
         if errors:
             raise DocumentRefused("GRAPHQL_VALIDATION_FAILED", errors)
-        valid = _Valid(document, self._needs(document))
+        valid = _Valid(document, self._known(document))
         if len(query) <= CACHED_DOCUMENT_CHARACTERS_MAX:
             self._remember(query, valid)
         return valid
 
-    def _needs(self, document: DocumentNode) -> Mapping[int, Needs]:
+    def _known(self, document: DocumentNode) -> Mapping[int, _Known]:
         return {
-            id(definition): self._rules.needs(document, definition)
+            id(definition): _Known(self._rules.needs(document, definition), Plans(document))
             for definition in document.definitions
             if isinstance(definition, OperationDefinitionNode)
         }
