@@ -33,8 +33,8 @@ FOR_TESTS = {
     "AFORO_TEST_KILLS_PER_POINT",
     "AFORO_TEST_KILLS_OF_EVERYTHING",
 }
-IN_EXAMPLES = {"AFORO_API_KEY"}
-"""A reader's own name for the key, in shell commands."""
+IN_EXAMPLES = {"AFORO_API_KEY", "AFORO_URL"}
+"""A reader's own names for the key and the address, in examples."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from aforo.api import relay
 from aforo.api.actions import ActionQuery, ActionSubscription
+from aforo.api.api_keys import ApiKeyMutation, ApiKeyQuery
 from aforo.api.billing import BillingQuery
 from aforo.api.billing_changes import BillingMutation
 from aforo.api.catalog import CatalogQuery
@@ -22,7 +23,7 @@ from aforo.api.scalars import SCALARS
 from aforo.api.signals import SignalMutation, SignalQuery, SignalSubscription
 from aforo.api.subscription_changes import SubscriptionMutation
 from aforo.api.subscriptions import SubscriptionQuery
-from aforo.api.tenants import TenantMutation, TenantQuery
+from aforo.api.tenants import TenantQuery
 from aforo.api.wallets import WalletMutation
 
 
@@ -55,6 +56,7 @@ def _root(name: str, parts: tuple[type, ...], description: str) -> type:
 _QUERIES = (
     NodeQuery,
     TenantQuery,
+    ApiKeyQuery,
     CatalogQuery,
     SubscriptionQuery,
     MeteringQuery,
@@ -65,7 +67,7 @@ _QUERIES = (
     PluginQuery,
 )
 _MUTATIONS = (
-    TenantMutation,
+    ApiKeyMutation,
     CatalogMutation,
     SubscriptionMutation,
     WalletMutation,

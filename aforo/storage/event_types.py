@@ -26,6 +26,7 @@ class EventType(StrEnum):
     SIGNAL_FIRED = "signal.fired"
     ACTION_RECORDED = "action.recorded"
     API_KEY_CREATED = "api_key.created"
+    API_KEY_ROTATED = "api_key.rotated"
     API_KEY_REVOKED = "api_key.revoked"
     WEBHOOK_TEST = "webhook.test"
     WEBHOOK_FAILING = "webhook.failing"
@@ -245,6 +246,7 @@ SHAPES: dict[EventType, Shape] = {
         },
     ),
     EventType.API_KEY_CREATED: Shape("A key for this API was created.", "the key", _KEY),
+    EventType.API_KEY_ROTATED: Shape("A key for this API was given a new token.", "the key", _KEY),
     EventType.API_KEY_REVOKED: Shape("A key for this API was ended.", "the key", _KEY),
     EventType.WEBHOOK_TEST: Shape(
         "Somebody pressed the test button; sent to that endpoint alone, whatever it filters.",

@@ -17,6 +17,7 @@ from aforo.sdk.ids import TenantId
 from aforo.settings import Settings
 from aforo.storage import clickhouse, postgres, redis
 from aforo.storage.addresses import Walls
+from aforo.storage.background import Background
 from aforo.storage.clock import Clock, SystemClock
 from aforo.storage.egress import Egress
 from aforo.storage.event_types import EventType
@@ -121,6 +122,7 @@ class Runtime:
     live: redis.Live
     master_key: MasterKey
     egress: Egress
+    background: Background
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
 
@@ -163,7 +165,8 @@ class Runtime:
                 raise
 
     async def close(self) -> None:
-        """Give every connection back."""
+        """Finish what runs beside requests, and give every connection back."""
+        await self.background.close()
         await self.app.dispose()
         await self.cross_tenant.dispose()
         await self.live.close()
@@ -193,6 +196,7 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
                 allow_loopback=settings.allow_loopback_calls,
             )
         ),
+        background=Background(),
         app_sessions=postgres.sessions(app),
         system_sessions=postgres.sessions(cross_tenant),
     )

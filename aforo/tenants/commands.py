@@ -1,14 +1,14 @@
 """Writes about tenants and their API keys."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlmodel import col
 
-from aforo.sdk.errors import Invalid, NotFound
+from aforo.sdk.errors import Conflict, Invalid, NotFound
 from aforo.sdk.ids import TenantId
 from aforo.storage.event_types import EventType
 from aforo.storage.scope import Runtime, Scope
@@ -19,6 +19,8 @@ from aforo.tenants.permissions import EVERY_PERMISSION, Permission
 from aforo.tenants.queries import tenant as tenant_in_scope
 
 NAME_CHARACTERS_MAX = 200
+OVERLAP_MAX = timedelta(days=7)
+"""Of the tokens before and after a rotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class IssuedKey:
     """A new key. The token is in nobody's hands but the caller's: it is shown once."""
 
     row: ApiKey
-    token: str
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,7 @@ async def create_api_key(
     """
     if not scopes:
         raise Invalid("a key needs at least one scope, such as USAGE_READ", field="scopes")
-    if lacking := [each.name for each in Permission if each in scopes and each not in granted_by]:
-        # Else whoever may write could make himself a key that may do everything.
-        raise Invalid(
-            f"you lack {' and '.join(lacking)} yourself: a key gets only what its maker may do",
-            code="SCOPE_NOT_HELD",
-            field="scopes",
-        )
+    _check_held(scopes, by=granted_by, field="scopes")
     if expires_at is not None and expires_at <= scope.now:
         raise Invalid("a key cannot expire before it exists", field="expiresAt")
     token = make_token((await tenant_in_scope(scope)).environment)
@@ -98,16 +94,42 @@ async def create_api_key(
     return IssuedKey(row, str(token))
 
 
+async def rotate_api_key(
+    scope: Scope,
+    *,
+    api_key_id: UUID,
+    overlap: timedelta,
+    pepper: str,
+    granted_by: Collection[Permission] = EVERY_PERMISSION,
+) -> IssuedKey:
+    """Give a key a new token; the one before it stays good for the overlap, and no other does.
+
+    Raises `Invalid`, `NotFound`, `Conflict`.
+    """
+    if not timedelta() <= overlap <= OVERLAP_MAX:
+        raise Invalid(
+            f"an overlap is 0 to {OVERLAP_MAX.total_seconds():.0f} seconds", field="overlapSeconds"
+        )
+    row = await _locked_key(scope, api_key_id)
+    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= scope.now):
+        raise Conflict("the key has ended: make a new one", code="API_KEY_ENDED", field="apiKeyId")
+    # Who gets the token can do what the key can.
+    _check_held([Permission(each) for each in row.scopes], by=granted_by, field="apiKeyId")
+    environment = (await tenant_in_scope(scope)).environment
+    token = make_token(environment, public_id=row.public_id)
+    row.previous_secret_hash, row.previous_until = row.secret_hash, scope.now + overlap
+    row.secret_hash = token.hashed(pepper)
+    await scope.db.flush()
+    await _publish(scope, EventType.API_KEY_ROTATED, row)
+    return IssuedKey(row, str(token))
+
+
 async def revoke_api_key(scope: Scope, *, api_key_id: UUID) -> ApiKey:
     """End a key at once and for good; a key that is revoked already stays as it is.
 
     Raises `NotFound`.
     """
-    row = await scope.db.scalar(
-        sa.select(ApiKey).where(col(ApiKey.id) == api_key_id).with_for_update()
-    )
-    if row is None:
-        raise NotFound("there is no such API key", field="apiKeyId")
+    row = await _locked_key(scope, api_key_id)
     if row.revoked_at is None:
         row.revoked_at = scope.now
         await scope.db.flush()
@@ -121,6 +143,25 @@ async def _publish(scope: Scope, kind: EventType, key: ApiKey) -> None:
         object_id=key.id,
         data={"apiKey": key.id, "publicId": key.public_id, "name": key.name},
     )
+
+
+async def _locked_key(scope: Scope, api_key_id: UUID) -> ApiKey:
+    row: ApiKey | None = await scope.db.scalar(
+        sa.select(ApiKey).where(col(ApiKey.id) == api_key_id).with_for_update()
+    )
+    if row is None:
+        raise NotFound("there is no such API key", field="apiKeyId")
+    return row
+
+
+def _check_held(scopes: Collection[Permission], *, by: Collection[Permission], field: str) -> None:
+    if lacking := [each.name for each in Permission if each in scopes and each not in by]:
+        # Else whoever may write could make himself a key that may do everything.
+        raise Invalid(
+            f"you lack {' and '.join(lacking)} yourself: a key gets only what its maker may do",
+            code="SCOPE_NOT_HELD",
+            field=field,
+        )
 
 
 def _checked_name(name: str) -> str:

@@ -50,9 +50,13 @@ class Token:
         return f"afo_{self.environment.value}_{self.public_id}_{self.secret}"
 
 
-def make_token(environment: Environment) -> Token:
-    """A new random token."""
-    return Token(environment, secrets.token_hex(PUBLIC_ID_BYTES), secrets.token_hex(SECRET_BYTES))
+def make_token(environment: Environment, *, public_id: str | None = None) -> Token:
+    """A new random token; with the public id of another one where it takes that one's place."""
+    return Token(
+        environment,
+        public_id or secrets.token_hex(PUBLIC_ID_BYTES),
+        secrets.token_hex(SECRET_BYTES),
+    )
 
 
 def parse_token(text: str) -> Token | None:

@@ -42,3 +42,9 @@ class ApiKey(TenantTable, table=True):
     """Values of `Permission`."""
     expires_at: datetime | None = moment(default=None)
     revoked_at: datetime | None = moment(default=None)
+    last_used_at: datetime | None = moment(default=None)
+    """To the minute: it is written at most so often."""
+    previous_secret_hash: bytes | None = None
+    """Of the secret before the last rotation,"""
+    previous_until: datetime | None = moment(default=None)
+    """which is good until then."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from aforo.tenants.models import ApiKey, Environment, Tenant
 from aforo.tenants.permissions import Permission
 
 AUTHENTICATION_TIMEOUT_SECONDS = 10.0
+USE_NOTED_EVERY = timedelta(minutes=1)
 _NOBODY = bytes(32)
 
 
@@ -69,7 +70,11 @@ async def authenticate(runtime: Runtime, token: str) -> Caller | None:
     ):
         # The system role sees every tenant's keys: no tenant is known before this one is found.
         row = await db.scalar(sa.select(ApiKey).where(col(ApiKey.public_id) == parsed.public_id))
-    return _caller(row, parsed, pepper=runtime.settings.key_pepper, now=runtime.clock.now())
+    now = runtime.clock.now()
+    caller = _caller(row, parsed, pepper=runtime.settings.key_pepper, now=now)
+    if row is not None and caller is not None and _is_news(row.last_used_at, now):
+        runtime.background.start(("api key used", row.id), lambda: _note_use(runtime, caller))
+    return caller
 
 
 async def tenant(scope: Scope) -> Tenant:
@@ -94,9 +99,12 @@ async def tenants_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Tenan
 
 
 def _caller(row: ApiKey | None, token: Token, *, pepper: str, now: datetime) -> Caller | None:
-    # The comparison is made also where there is no row, so that the time tells nothing.
+    # The comparisons are made also where there is no row, so that the time tells nothing.
     matches = token.matches(row.secret_hash if row else _NOBODY, pepper)
-    if row is None or not matches or row.revoked_at is not None:
+    matched = token.matches((row.previous_secret_hash if row else None) or _NOBODY, pepper)
+    if row is None or row.revoked_at is not None:
+        return None
+    if not matches and not (matched and row.previous_until and now < row.previous_until):
         return None
     if row.expires_at is not None and row.expires_at <= now:
         return None
@@ -107,3 +115,24 @@ def _caller(row: ApiKey | None, token: Token, *, pepper: str, now: datetime) -> 
         permissions=frozenset(Permission(each) for each in row.scopes),
         environment=token.environment,
     )
+
+
+def _is_news(last_used_at: datetime | None, now: datetime) -> bool:
+    return last_used_at is None or last_used_at + USE_NOTED_EVERY <= now
+
+
+async def _note_use(runtime: Runtime, caller: Caller) -> None:
+    """Write when a key was used, unless another process has just done so."""
+    async with runtime.scope(caller.tenant_id) as scope:
+        await scope.db.execute(
+            sa.update(ApiKey)
+            .where(
+                col(ApiKey.id) == caller.id,
+                sa.or_(
+                    col(ApiKey.last_used_at).is_(None),
+                    col(ApiKey.last_used_at) <= scope.now - USE_NOTED_EVERY,
+                ),
+            )
+            .values(last_used_at=scope.now)
+            .execution_options(synchronize_session=False)
+        )
