@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -15,9 +17,9 @@ from tests.api.forms import GraphQL
 from tests.api.server import serving
 from tests.api.shop import Shop
 from tests.clients.node import Node, installed
-from tests.conftest import NOW
+from tests.conftest import NOW, Send
 
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +62,46 @@ async def working(
 ) -> AsyncIterator[Address]:
     """The application while a worker seals its events and does its jobs."""
 
-    async def work() -> None:
+    async with again_and_again(run_jobs):
+        yield address
+
+
+@pytest.fixture
+async def happening(working: Address, shop: Shop, send: Send) -> AsyncIterator[Address]:
+    """The application while customers use what the tenant sells: live streams have something."""
+    numbers = itertools.count()
+
+    async def use() -> None:
+        await send(
+            {
+                "idempotencyKey": f"live-{next(numbers)}",
+                "type": "llm.request",
+                "customer": "acme",
+                "occurredAt": NOW.isoformat(),
+                "properties": {"tokens": 1},
+            }
+        )
+
+    async with again_and_again(use):
+        yield working
+
+
+@asynccontextmanager
+async def again_and_again(work: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Do the work over and over, as long as the block lasts."""
+
+    async def go_on() -> None:
         while True:
-            await run_jobs()
+            await work()
             await asyncio.sleep(PAUSE_SECONDS)
 
-    task = asyncio.create_task(work())
-    yield address
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    task = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 @pytest.fixture
