@@ -29,7 +29,7 @@ from aforo.plugins import told
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
 from aforo.signals import commands as signals
-from aforo.storage import queue
+from aforo.storage import idempotency, queue
 from aforo.storage.jobs import JobName
 from aforo.storage.scope import Runtime, Scope
 from aforo.telemetry.metrics import BACKLOG, BACKLOG_AGE
@@ -39,6 +39,7 @@ from aforo.telemetry.tracing import span
 JOBS_AT_ONCE = 4
 SWEEP_SECONDS = 1.0
 BACKLOG_SECONDS = 10.0
+FORGET_SECONDS = 600.0
 SEALER_PAUSE_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 DRAIN_ROUNDS_MAX = 100
@@ -108,6 +109,7 @@ async def run(runtime: Runtime) -> None:
         tasks.create_task(_patiently("relay", lambda: _relay(runtime)))
         tasks.create_task(_patiently("sealer", lambda: _seal(runtime)))
         tasks.create_task(_patiently("backlog", lambda: _measure_backlog(runtime)))
+        tasks.create_task(_patiently("forgetting", lambda: _forget(runtime)))
 
 
 async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
@@ -220,6 +222,12 @@ async def _measure_backlog(runtime: Runtime) -> None:
     while True:
         await measure_backlog(runtime)
         await asyncio.sleep(BACKLOG_SECONDS)
+
+
+async def _forget(runtime: Runtime) -> None:
+    """Delete what is kept for a stated time only."""
+    await idempotency.forget_old(runtime)
+    await asyncio.sleep(FORGET_SECONDS)
 
 
 async def _relay(runtime: Runtime) -> None:

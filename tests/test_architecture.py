@@ -210,6 +210,7 @@ INDEXES_ACROSS_TENANTS = {
     "job_due": "the relay looks for the work of every tenant",
     "event_inbox_unsealed": "the sealer takes the events of every tenant in order",
     "segment_unconfirmed": "the sealer confirms the segments of every tenant in order",
+    "idempotent_answer_age": "the worker forgets the old answers of every tenant",
 }
 
 MORE_THAN_APPEND = {
@@ -225,6 +226,7 @@ MORE_THAN_APPEND = {
     "invoice_series": "select insert update",
     "wallet": "select insert update",  # To lock it.
     "outbox": "select insert update delete",  # To mark what was told, and forget it in time.
+    "idempotent_answer": "select insert update",  # To add the answer to the key that was claimed.
 }
 """All others are append-only: what was once true of a price, a key or a balance stays readable."""
 
@@ -234,6 +236,7 @@ ACROSS_TENANTS = {
     "event_inbox": "select update delete",  # To seal it.
     "segment": "select insert update",
     "job": "select insert update",
+    "idempotent_answer": "select delete",  # To forget those that are a day old.
 }
 
 TABLES = """

@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 
 from aforo.api.loaders import BatchQuery, Loaders
+from aforo.storage.savepoints import Savepoints
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.queries import Caller
 
@@ -24,13 +25,18 @@ class Context:
     request_id: str
     remembers: bool = True
     """Whether a key that was loaded once is not loaded again."""
+    savepoints: Savepoints | None = None
+    """Of the one transaction that the whole operation is, where it is one."""
     _loaders: Loaders = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._loaders = Loaders(self.scope, remembers=self.remembers)
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
-        """Open a scope of the caller's tenant: a transaction that commits unless it raises."""
+        """Open a scope of the caller's tenant: a transaction that commits unless it raises, or a
+        savepoint of the operation's transaction. Not inside of an open scope."""
+        if self.savepoints is not None:
+            return self.savepoints.scope()
         return self.runtime.scope(self.caller.tenant_id)
 
     def load(self, query: BatchQuery[UUID, V], key: UUID) -> Awaitable[V | None]:

@@ -56,6 +56,7 @@ class Request:
     query: str
     variables: Mapping[str, Any]
     operation_name: str | None
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,14 @@ def retry_after_seconds(errors: Sequence[GraphQLError]) -> int | None:
     return max(waits, default=None)
 
 
+def is_our_fault(error: BaseException) -> bool:
+    """Whether the same request may well succeed when it is sent again."""
+    cause = cause_of(error)
+    if cause is None:
+        return False
+    return not isinstance(cause, AforoError) or isinstance(cause, Unavailable | PluginError)
+
+
 def cause_of(error: BaseException) -> BaseException | None:
     """The exception behind a GraphQL error; None if it is graphql-core's own."""
     cause: BaseException | None = error

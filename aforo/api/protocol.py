@@ -1,19 +1,32 @@
 """What every transport of GraphQL does: read a request, run the operation, word the answer."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
 import structlog
-from graphql import ExecutionResult, GraphQLError
+from graphql import ExecutionResult, GraphQLError, OperationType
 
+from aforo.api.answers import decode_json, encode_json
 from aforo.api.context import Context
 from aforo.api.documents import DocumentRefused, Documents, Operation, Request
-from aforo.api.errors import FormattedError, cause_of, format_errors, retry_after_seconds
+from aforo.api.errors import (
+    FormattedError,
+    cause_of,
+    format_errors,
+    is_our_fault,
+    request_error,
+    retry_after_seconds,
+)
+from aforo.api.idempotency import Idempotency, Undone, checked_key, claim_of, is_too_large
 from aforo.api.requests import Credential, Refused, demand
 from aforo.sdk.errors import Unavailable
+from aforo.storage.idempotency import Kept
+from aforo.storage.savepoints import Savepoints
 from aforo.storage.scope import Runtime
 from aforo.telemetry.metrics import GRAPHQL_OPERATIONS, STREAMS
 from aforo.telemetry.tracing import span
@@ -39,6 +52,8 @@ class Answer:
     """Nothing was executed, because of the request: there is no `data` entry."""
     retry_after_seconds: int | None = None
     """An engine was down."""
+    is_replayed: bool = False
+    """It was given before, to the first request with this Idempotency-Key."""
 
     @property
     def outcome(self) -> str:
@@ -62,6 +77,7 @@ class GraphQLService:
     def __init__(self, runtime: Runtime, documents: Documents) -> None:
         self.runtime = runtime
         self._documents = documents
+        self._idempotency = Idempotency(runtime)
         self._streams = 0
 
     def prepare(self, request: Request, credential: Credential) -> Operation:
@@ -71,25 +87,69 @@ class GraphQLService:
         return operation
 
     async def execute(
-        self, operation: Operation, credential: Credential, request_id: str
+        self, asked: Request, operation: Operation, credential: Credential, request_id: str
     ) -> Answer:
-        """Run a query or mutation to its end, or for 30 s."""
+        """Run a query or mutation to its end, or for 30 s.
+
+        A mutation with an Idempotency-Key is one transaction, with its answer in it. Raises
+        `Refused` with 409 where the key stands for another request, or for one that still runs.
+        """
         context = Context(self.runtime, credential.caller, request_id)
         begun = perf_counter()
-        try:
-            with span(f"graphql {operation.kind.value}"):
-                async with asyncio.timeout(OPERATION_TIMEOUT_SECONDS):
-                    result = await self._documents.execute(operation, context)
-        except TimeoutError:
-            slow = Unavailable(
-                f"the operation took more than {OPERATION_TIMEOUT_SECONDS} s; ask for less",
-                code="TIMEOUT",
-            )
-            result = ExecutionResult(None, [GraphQLError(slow.message, original_error=slow)])
-        answer = _answer(result, request_id)
+        with span(f"graphql {operation.kind.value}"):
+            answer = await self._executed(asked, operation, context)
         seconds = perf_counter() - begun
         GRAPHQL_OPERATIONS.labels(operation.kind.value, answer.outcome).observe(seconds)
         return answer
+
+    async def _executed(self, asked: Request, operation: Operation, context: Context) -> Answer:
+        is_keyed = asked.idempotency_key and operation.kind is OperationType.MUTATION
+        try:
+            async with asyncio.timeout(OPERATION_TIMEOUT_SECONDS):
+                if is_keyed:
+                    return await self._execute_once(asked, operation, context)
+                result = await self._documents.execute(operation, context)
+                return _answer(result, context.request_id)
+        except TimeoutError:
+            failure = Unavailable(
+                f"the operation took more than {OPERATION_TIMEOUT_SECONDS} s; ask for less",
+                code="TIMEOUT",
+            )
+        except Unavailable as error:  # Of the transaction as a whole: of no field.
+            failure = error
+        return answer_to(GraphQLError(failure.message, original_error=failure), context.request_id)
+
+    async def _execute_once(self, asked: Request, operation: Operation, context: Context) -> Answer:
+        assert asked.idempotency_key is not None, "the caller looked"
+        given: Answer | None = None
+
+        async def work(savepoints: Savepoints) -> Kept:
+            nonlocal given
+            context.savepoints = savepoints
+            result = await self._documents.execute(operation, context)
+            given = _answer(result, context.request_id)
+            if any(is_our_fault(error) for error in result.errors or ()):
+                # What the other fields of the operation changed is undone with it.
+                given = dataclasses.replace(given, body={**given.body, "data": None})
+                raise Undone
+            if given.is_request_error:
+                raise Undone
+            body = encode_json(given.body)
+            if is_too_large(body):
+                given = _too_large_to_keep()
+                raise Undone
+            return Kept(HTTPStatus.OK, body)
+
+        wanted = claim_of(context.caller, asked.idempotency_key, _identity_of(asked))
+        try:
+            once = await self._idempotency.once(wanted, work)
+        except Undone:
+            assert given is not None, "the work gives an answer before it is undone"
+            return given
+        if once.replayed:
+            return Answer(decode_json(once.answer.body), is_replayed=True)
+        assert given is not None, "what was not replayed was made here"
+        return given
 
     async def subscribe(
         self, operation: Operation, credential: Credential, request_id: str
@@ -146,7 +206,13 @@ def read_request(value: object) -> Request:
         raise _bad_request("`extensions` is a JSON object")
     if _has_nul(variables):
         raise Refused(400, "BAD_TEXT", "text cannot contain the character U+0000")
-    return Request(query, variables or {}, name or None)
+    key = (extensions or {}).get("idempotencyKey")
+    return Request(
+        query,
+        variables or {},
+        name or None,
+        idempotency_key=None if key is None else checked_key(key),
+    )
 
 
 def refusal_errors(refused: Refused) -> list[FormattedError]:
@@ -158,6 +224,14 @@ def document_answer(refused: DocumentRefused, request_id: str) -> Answer:
     """The answer to a document that cannot be executed."""
     errors = format_errors(refused.errors, request_id=request_id, code=refused.code)
     return Answer({"errors": errors}, is_request_error=True)
+
+
+def marked(answer: Answer) -> Answer:
+    """The answer for a transport without headers: there `extensions` say that it is replayed."""
+    if not answer.is_replayed:
+        return answer
+    extensions = {**answer.body.get("extensions", {}), "idempotentReplayed": True}
+    return dataclasses.replace(answer, body={**answer.body, "extensions": extensions})
 
 
 def answer_to(error: GraphQLError, request_id: str) -> Answer:
@@ -175,6 +249,22 @@ def _answer(result: ExecutionResult, request_id: str) -> Answer:
         return Answer({"errors": errors, "data": result.data}, retry_after_seconds=wait)
     about_request = all(cause_of(error) is None for error in result.errors)
     return Answer({"errors": errors}, is_request_error=about_request, retry_after_seconds=wait)
+
+
+def _identity_of(asked: Request) -> dict[str, Any]:
+    return {
+        "query": asked.query,
+        "operationName": asked.operation_name,
+        "variables": dict(asked.variables),
+    }
+
+
+def _too_large_to_keep() -> Answer:
+    message = (
+        "the answer is too large to be kept under an Idempotency-Key, and nothing was changed: "
+        "select less in the mutation, and read the rest by a query"
+    )
+    return Answer({"errors": [request_error("ANSWER_TOO_LARGE", message)], "data": None})
 
 
 def _bad_request(message: str) -> Refused:

@@ -1,5 +1,6 @@
 """GraphQL over HTTP: one answer as JSON, or a stream of them as server-sent events."""
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -12,11 +13,13 @@ from starlette.types import Receive, Scope, Send
 from aforo.api.answers import Unreadable, decode_json, json_response
 from aforo.api.documents import DocumentRefused, Operation, Request
 from aforo.api.errors import format_aforo_error, masked
+from aforo.api.idempotency import REPLAYED_HEADER, key_of
 from aforo.api.limits import BODY_BYTES_MAX
 from aforo.api.protocol import (
     Answer,
     GraphQLService,
     document_answer,
+    marked,
     read_request,
     refusal_errors,
 )
@@ -102,13 +105,13 @@ class GraphQLHttp:
         if operation.kind is OperationType.SUBSCRIPTION:
             answers = self._service.subscribe(operation, credential, request_id)
             return EventStream(answers, lambda: self._service.is_still_allowed(credential))
-        answer = await self._service.execute(operation, credential, request_id)
+        answer = await self._service.execute(asked, operation, credential, request_id)
         return self._one(answer, media_type)
 
     def _one(self, answer: Answer, media_type: str) -> Response | EventStream:
         if media_type == EVENT_STREAM:
-            return EventStream.of(answer)
-        headers = {}
+            return EventStream.of(marked(answer))
+        headers = {REPLAYED_HEADER: "true"} if answer.is_replayed else {}
         status = HTTPStatus.OK
         if answer.retry_after_seconds is not None:
             status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -145,9 +148,15 @@ async def _asked(request: HttpRequest) -> Request:
     demand_json(request)
     body = await read_body(request, bytes_max=BODY_BYTES_MAX)
     try:
-        return read_request(decode_json(body))
+        asked = read_request(decode_json(body))
     except Unreadable as error:
         raise Refused(400, "BAD_REQUEST", f"the body cannot be read as JSON: {error}") from error
+    if (key := key_of(request)) is None:
+        return asked
+    if asked.idempotency_key not in {None, key}:
+        message = "the header Idempotency-Key and extensions.idempotencyKey differ: send one"
+        raise Refused(400, "BAD_IDEMPOTENCY_KEY", message)
+    return dataclasses.replace(asked, idempotency_key=key)
 
 
 def _from_query_string(request: HttpRequest) -> Request:

@@ -16,6 +16,7 @@ from aforo.api.protocol import (
     Answer,
     GraphQLService,
     document_answer,
+    marked,
     read_request,
     refusal_errors,
 )
@@ -210,10 +211,11 @@ class _Connection:
         self, id_: str, payload: dict[str, Any], credential: Credential
     ) -> list[FormattedError]:
         """Send what an operation gives; the errors if nothing was executed."""
-        operation = self._service.prepare(read_request(payload), credential)
+        asked = read_request(payload)
+        operation = self._service.prepare(asked, credential)
         if operation.kind is not OperationType.SUBSCRIPTION:
-            answer = await self._service.execute(operation, credential, self._request_id)
-            return await self._next(id_, answer)
+            answer = await self._service.execute(asked, operation, credential, self._request_id)
+            return await self._next(id_, marked(answer))
         answers = self._service.subscribe(operation, credential, self._request_id)
         try:
             async for answer in answers:
