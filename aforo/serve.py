@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from aforo.api.app import create_app
 from aforo.api.websocket import MESSAGE_BYTES_MAX
@@ -22,6 +22,10 @@ from aforo.storage.scope import Runtime
 GRACE_SECONDS = 10
 """How long open requests may take once the process is told to stop."""
 KEEP_ALIVE_SECONDS = 75
+WEBSOCKET_PING_SECONDS = 10.0
+"""Proxies close what is quiet, many after a minute."""
+WEBSOCKET_PONG_SECONDS = 30.0
+"""Whoever has not answered a ping by then is gone."""
 BACKLOG = 2_048
 WEBSOCKET_MESSAGE_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 """Above what the application refuses in its own words."""
@@ -88,14 +92,15 @@ async def serve(
         listener.listen(BACKLOG)
     except OSError as error:  # Another process bound it too, and was first to listen.
         raise _cannot_listen(host, port, error) from error
-    stopping = asyncio.Event()
-    app = _Farewell(create_app(runtime), stopping)
+    app = create_app(runtime)
     server = _Server(_config(app, tls=tls, grace_seconds=grace_seconds), on_ready)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.shield(serving)
     finally:
-        stopping.set()
+        # Streams would last until they are cut off: they are told first, while the server can
+        # still say why.
+        await app.state.graphql.streams.stop(seconds=grace_seconds / 2)
         server.should_exit = True
         await serving
 
@@ -117,49 +122,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Farewell:
-    """Ends event streams in order when the process stops, as if their readers had gone.
-
-    Else every one of them would last until it is cut off, and the process with them.
-    """
-
-    def __init__(self, app: ASGIApp, stopping: asyncio.Event) -> None:
-        self._app = app
-        self._stopping = stopping
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        is_sent = is_open = False
-
-        async def receive_or_stop() -> Message:
-            # A body that is on its way may still arrive: only who waits for the end is told.
-            nonlocal is_sent
-            message = await (self._unless_stopping(receive) if is_sent else receive())
-            is_sent = not message.get("more_body", False)
-            return message
-
-        async def send_on(message: Message) -> None:
-            nonlocal is_open
-            is_open = message["type"] == "http.response.start" or message.get("more_body", False)
-            await send(message)
-
-        await self._app(scope, receive_or_stop, send_on)
-        if is_open and self._stopping.is_set():
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _unless_stopping(self, receive: Receive) -> Message:
-        received = asyncio.ensure_future(receive())
-        stopped = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait({received, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            return received.result() if received.done() else {"type": "http.disconnect"}
-        finally:
-            received.cancel()
-            stopped.cancel()
-
-
 def _config(app: ASGIApp, *, tls: TlsFiles | None, grace_seconds: int) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
@@ -167,6 +129,8 @@ def _config(app: ASGIApp, *, tls: TlsFiles | None, grace_seconds: int) -> uvicor
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
+        ws_ping_interval=WEBSOCKET_PING_SECONDS,
+        ws_ping_timeout=WEBSOCKET_PONG_SECONDS,
         log_config=None,
         access_log=False,
         proxy_headers=False,

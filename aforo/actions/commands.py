@@ -57,7 +57,12 @@ async def act_on_signal(scope: Scope, signal_id: UUID) -> list[OrchestrationActi
     statement = insert(OrchestrationAction).on_conflict_do_nothing().returning(OrchestrationAction)
     recorded = list(await scope.db.scalars(statement, rows))
     for action in recorded:
-        scope.live.announce("actions", {"id": str(action.id)})
+        told = {
+            "id": str(action.id),
+            "customerId": str(action.customer_id),
+            "signalId": str(action.signal_id),
+        }
+        scope.live.announce("actions", told)
     # By signal: what is decided about it arrives after it.
     await scope.publish_all(
         EventType.ACTION_RECORDED, [(signal.id, _published(action)) for action in recorded]

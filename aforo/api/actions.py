@@ -9,7 +9,7 @@ import strawberry
 
 from aforo.actions import models, queries
 from aforo.actions.models import ActionMode, ActionState
-from aforo.api import relay
+from aforo.api import live, relay
 from aforo.api.context import Info
 from aforo.api.fields import field, publish_enum, subscription
 from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, optional_id
@@ -36,6 +36,9 @@ publish_enum(
     OVERRIDDEN="A person decided otherwise.",
     EXPIRED="Its time is over.",
 )
+
+
+SignalId = Annotated[strawberry.ID | None, strawberry.argument(description="Only this signal's.")]
 
 
 @relay.fetched_by(queries.actions_by_id)
@@ -92,9 +95,7 @@ class ActionQuery:
         self,
         info: Info,
         customer_id: CustomerId = None,
-        signal_id: Annotated[
-            strawberry.ID | None, strawberry.argument(description="Only this signal's.")
-        ] = None,
+        signal_id: SignalId = None,
         first: First = PAGE_DEFAULT,
         after: After = None,
     ) -> Connection[Action]:
@@ -113,9 +114,20 @@ class ActionQuery:
 @strawberry.type
 class ActionSubscription:
     @subscription("Actions as they are decided.", needs=Permission.SIGNALS_READ)
-    async def actions(self, info: Info, customer_id: CustomerId = None) -> AsyncIterator[Action]:
+    async def actions(
+        self,
+        info: Info,
+        *,
+        customer_id: CustomerId = None,
+        signal_id: SignalId = None,
+        after: live.After = None,
+    ) -> AsyncIterator[Action]:
         customer = optional_id("Customer", customer_id, field="customerId")
-        async for message in info.context.follow("actions"):
-            row = await info.context.load(queries.actions_by_id, UUID(message["id"]))
-            if row is not None and customer in {None, row.customer_id}:
+        signal = optional_id("Signal", signal_id, field="signalId")
+        wants = live.matching(
+            customerId=customer and str(customer), signalId=signal and str(signal)
+        )
+        async for message in live.follow(info.context, "actions", after=after, wants=wants):
+            row = await live.row(info.context, message, queries.actions_by_id)
+            if row is not None:
                 yield Action.from_row(row)

@@ -57,6 +57,7 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
     )
     app.router.redirect_slashes = False
     app.state.runtime = runtime
+    app.state.graphql = service
     return app
 
 

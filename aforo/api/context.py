@@ -1,9 +1,9 @@
 """What a resolver knows: who calls, how to open a scope, and the operation's loaders."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -12,6 +12,9 @@ from aforo.api.loaders import BatchQuery, Loaders
 from aforo.storage.savepoints import Savepoints
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.queries import Caller
+
+if TYPE_CHECKING:
+    from aforo.api.live import Followed
 
 V = TypeVar("V")
 
@@ -27,6 +30,10 @@ class Context:
     """Whether a key that was loaded once is not loaded again."""
     savepoints: Savepoints | None = None
     """Of the one transaction that the whole operation is, where it is one."""
+    resume_after: str | None = None
+    """Cursor of the last answer that a reader of this subscription had, as its transport says."""
+    followed: "Followed | None" = field(default=None, init=False, repr=False)
+    """The live stream behind this subscription, once it is open."""
     _loaders: Loaders = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -45,13 +52,6 @@ class Context:
         Resolvers that ask at the same time share one call. Not inside of an open scope.
         """
         return self._loaders.load(query, key)
-
-    async def follow(self, stream: str) -> AsyncIterator[dict[str, Any]]:
-        """The caller's live messages of a stream, from now on. Not inside of a scope, which would
-        keep a transaction open for as long."""
-        live = self.runtime.live.of(self.caller.tenant_id)
-        async for _position, message in live.follow(stream):
-            yield message
 
 
 Info = strawberry.Info[Context, None]

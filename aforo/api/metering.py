@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Self
-from uuid import UUID
 
 import strawberry
 
-from aforo.api import relay
+from aforo.api import live, relay
 from aforo.api.context import Info
 from aforo.api.events import Event
 from aforo.api.fields import field, publish_enum, subscription
@@ -171,14 +170,17 @@ class MeteringSubscription:
         needs=Permission.USAGE_READ,
     )
     async def events(
-        self, info: Info, customer_id: CustomerId = None, type: EventType = None
+        self,
+        info: Info,
+        *,
+        customer_id: CustomerId = None,
+        type: EventType = None,
+        after: live.After = None,
     ) -> AsyncIterator[Event]:
         customer = optional_id("Customer", customer_id, field="customerId")
-        async for message in info.context.follow("events"):
-            if customer is not None and UUID(message["customerId"]) != customer:
-                continue
-            if type is None or message["type"] == type:
-                yield Event.from_message(message)
+        wants = live.matching(customerId=customer and str(customer), type=type)
+        async for message in live.follow(info.context, "events", after=after, wants=wants):
+            yield Event.from_message(message.data)
 
 
 _MONTH = timedelta(days=30)

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter
@@ -24,19 +24,18 @@ from aforo.api.errors import (
 )
 from aforo.api.idempotency import Idempotency, Undone, checked_key, claim_of, is_too_large
 from aforo.api.requests import Credential, Refused, demand
+from aforo.api.streams import End, Streams
 from aforo.sdk.errors import Unavailable
 from aforo.storage.idempotency import Kept
+from aforo.storage.live_topic import FellBehind
 from aforo.storage.savepoints import Savepoints
 from aforo.storage.scope import Runtime
 from aforo.telemetry.metrics import GRAPHQL_OPERATIONS, STREAMS
 from aforo.telemetry.tracing import span
-from aforo.tenants.queries import authenticate
 
 OPERATION_TIMEOUT_SECONDS = 30
-RECHECK_SECONDS = 4
-"""A running subscription's key is looked up again this often; the promise is 5 s."""
-STREAMS_MAX = 1_000
-"""Subscriptions of one process, over every transport: each holds a connection to Redis."""
+STREAMS_MAX = 2_000
+"""Subscriptions of one process, over every transport."""
 
 BAD_INPUT = "BAD_USER_INPUT"
 
@@ -54,6 +53,8 @@ class Answer:
     """An engine was down."""
     is_replayed: bool = False
     """It was given before, to the first request with this Idempotency-Key."""
+    cursor: str | None = None
+    """Where the stream stands that this is an answer of."""
 
     @property
     def outcome(self) -> str:
@@ -76,9 +77,10 @@ class GraphQLService:
 
     def __init__(self, runtime: Runtime, documents: Documents) -> None:
         self.runtime = runtime
+        self.streams = Streams(runtime)
         self._documents = documents
         self._idempotency = Idempotency(runtime)
-        self._streams = 0
+        self._subscriptions = 0
 
     def prepare(self, request: Request, credential: Credential) -> Operation:
         """The operation. Raises `DocumentRefused`; `Refused` with 403 without permission for it."""
@@ -151,42 +153,68 @@ class GraphQLService:
         assert given is not None, "what was not replayed was made here"
         return given
 
-    async def subscribe(
-        self, operation: Operation, credential: Credential, request_id: str
-    ) -> AsyncIterator[Answer]:
-        """Yield the answers of a subscription; close the iterator to end it."""
-        if self._streams >= STREAMS_MAX:
-            full = StreamLimitReached("this server has no room for another subscription; try later")
-            yield answer_to(GraphQLError(full.message, original_error=full), request_id)
-            return
-        self._streams += 1
-        STREAMS.inc()
+    def subscribe(
+        self,
+        operation: Operation,
+        credential: Credential,
+        request_id: str,
+        *,
+        resume_after: str | None = None,
+    ) -> "Subscription":
+        """Begin a subscription. `resume_after` is what the transport says of the last cursor."""
         # Rows must not be remembered from one event to the next.
-        context = Context(self.runtime, credential.caller, request_id, remembers=False)
+        context = Context(
+            self.runtime,
+            credential.caller,
+            request_id,
+            remembers=False,
+            resume_after=resume_after,
+        )
+        return Subscription(context, self._answers(operation, context))
+
+    async def _answers(self, operation: Operation, context: Context) -> AsyncGenerator[Answer]:
+        if self._subscriptions >= STREAMS_MAX:
+            full = StreamLimitReached("this server has no room for another subscription; try later")
+            yield answer_to(GraphQLError(full.message, original_error=full), context.request_id)
+            return
+        self._subscriptions += 1
+        STREAMS.inc()
         try:
             started = await self._documents.subscribe(operation, context)
             if isinstance(started, ExecutionResult):
-                yield _answer(started, request_id)
+                yield _answer(started, context.request_id)
                 return
             try:
                 async for result in started:
-                    yield _answer(result, request_id)
+                    yield _told(_answer(result, context.request_id), context)
             finally:
                 await started.aclose()  # type: ignore[attr-defined]
+        except FellBehind as error:
+            assert context.followed is not None, "only who follows a stream can be behind"
+            told = context.followed.farewell(error)
+            yield Answer({"errors": [request_error(error.code, error.message, **told)]})
         except Exception as error:  # noqa: BLE001 — the source of events may raise anything.
             wrapped = GraphQLError(str(error), original_error=error)
-            yield answer_to(wrapped, request_id)
+            yield answer_to(wrapped, context.request_id)
         finally:
-            self._streams -= 1
+            self._subscriptions -= 1
             STREAMS.dec()
 
-    async def is_still_allowed(self, credential: Credential) -> bool:
-        """Whether who opened a stream would be let in again, and may still do as much."""
-        try:
-            caller = await authenticate(self.runtime, credential.token)
-        except Unavailable:
-            return True  # While PostgreSQL is away no key can have been revoked there.
-        return caller is not None and credential.caller.permissions <= caller.permissions
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription that runs: its answers, and where the stream behind it stands."""
+
+    _context: Context
+    answers: AsyncGenerator[Answer]
+    """Close it to end the subscription."""
+
+    @property
+    def cursor(self) -> str | None:
+        """Up to there nothing is missing, also where nothing was for this reader; None as long as
+        the stream is not open."""
+        followed = self._context.followed
+        return followed.cursor if followed else None
 
 
 def read_request(value: object) -> Request:
@@ -237,6 +265,23 @@ def marked(answer: Answer) -> Answer:
 def answer_to(error: GraphQLError, request_id: str) -> Answer:
     """The answer where an operation failed as a whole."""
     return _answer(ExecutionResult(None, [error]), request_id)
+
+
+def ended(end: End, cursor: str | None) -> Answer:
+    """The last answer of a stream that has to end."""
+    told = {"cursor": cursor} if cursor else {}
+    return Answer({"errors": [request_error(end.name, end.value, **told)]})
+
+
+def _told(answer: Answer, context: Context) -> Answer:
+    """The answer with where its stream stands, and what was missed before it."""
+    followed = context.followed
+    if followed is None:
+        return answer
+    extensions = {**answer.body.get("extensions", {}), **followed.extensions}
+    return dataclasses.replace(
+        answer, body={**answer.body, "extensions": extensions}, cursor=extensions["cursor"]
+    )
 
 
 def _answer(result: ExecutionResult, request_id: str) -> Answer:

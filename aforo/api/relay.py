@@ -153,13 +153,11 @@ def cursor_parts(cursor: str, count: int) -> list[str]:
     return parts
 
 
-def bad_cursor() -> Invalid:
+def bad_cursor(
+    message: str = "after is no cursor of this field: give the endCursor of a page",
+) -> Invalid:
     """The error of a cursor that this field never gave."""
-    return Invalid(
-        "after is no cursor of this field: give the endCursor of a page",
-        code="BAD_CURSOR",
-        field="after",
-    )
+    return Invalid(message, code="BAD_CURSOR", field="after")
 
 
 def global_id(kind: str, id_: UUID) -> strawberry.ID:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import strawberry
 
-from aforo.api import relay
+from aforo.api import live, relay
 from aforo.api.context import Info
 from aforo.api.fields import field, mutation, publish_enum, subscription
 from aforo.api.problems import InvalidProblem, NotFoundProblem
@@ -30,6 +30,9 @@ publish_enum(
 
 CustomerId = Annotated[
     strawberry.ID | None, strawberry.argument(description="Only this customer's.")
+]
+DetectorKey = Annotated[
+    str | None, strawberry.argument(description="Only of the detector with this key.")
 ]
 
 
@@ -117,9 +120,7 @@ class SignalQuery:
         self,
         info: Info,
         customer_id: CustomerId = None,
-        detector: Annotated[
-            str | None, strawberry.argument(description="Only of the detector with this key.")
-        ] = None,
+        detector: DetectorKey = None,
         first: First = PAGE_DEFAULT,
         after: After = None,
     ) -> Connection[Signal]:
@@ -160,9 +161,24 @@ class SignalMutation:
 @strawberry.type
 class SignalSubscription:
     @subscription("Signals as they fire.", needs=Permission.SIGNALS_READ)
-    async def signals(self, info: Info, customer_id: CustomerId = None) -> AsyncIterator[Signal]:
+    async def signals(
+        self,
+        info: Info,
+        *,
+        customer_id: CustomerId = None,
+        detector: DetectorKey = None,
+        level: Annotated[
+            Level | None, strawberry.argument(description="Only those of this level.")
+        ] = None,
+        after: live.After = None,
+    ) -> AsyncIterator[Signal]:
         customer = optional_id("Customer", customer_id, field="customerId")
-        async for message in info.context.follow("signals"):
-            row = await info.context.load(queries.signals_by_id, UUID(message["id"]))
-            if row is not None and customer in {None, row.customer_id}:
+        wants = live.matching(
+            customerId=customer and str(customer),
+            detector=detector,
+            level=level and level.name,
+        )
+        async for message in live.follow(info.context, "signals", after=after, wants=wants):
+            row = await live.row(info.context, message, queries.signals_by_id)
+            if row is not None:
                 yield Signal.from_row(row)

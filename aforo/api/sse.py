@@ -1,15 +1,20 @@
-"""Server-sent events: the answers of one operation as a stream that checks its key."""
+"""Server-sent events: the answers of one operation as a stream that its end does not surprise."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from aforo.api.answers import encode_json
-from aforo.api.errors import request_error
-from aforo.api.protocol import RECHECK_SECONDS, Answer
+from aforo.api.protocol import Answer, Subscription, ended
+from aforo.api.streams import Watch
 
+HEARTBEAT_SECONDS = 10.0
+"""A stream that is quiet shows this often that it lives."""
+OPENING_SECONDS = 0.2
+"""Until the first sign of life of a stream, which says where it begins."""
 SEND_TIMEOUT_SECONDS = 30
 """A reader that takes nothing for so long is cut off."""
 CANCEL_AGAIN_SECONDS = 0.5
@@ -23,95 +28,110 @@ log = structlog.get_logger()
 class EventStream:
     """A response in the form of graphql-sse: `next` per answer, then `complete`; LF line ends.
 
-    Nothing is queued: the next answer is asked for when the last one was taken. While it runs,
-    `is_allowed` is asked every few seconds, and the stream ends where it says no.
+    Nothing is queued: the next answer is asked for when the last one was taken. Answers of a live
+    stream carry their cursor as `id`, so that a browser that reconnects sends it on its own.
     """
 
-    def __init__(
-        self, answers: AsyncIterator[Answer], is_allowed: Callable[[], Awaitable[bool]]
-    ) -> None:
-        self._answers = answers
-        self._is_allowed = is_allowed
-
-    @classmethod
-    def of(cls, answer: Answer) -> "EventStream":
-        """The stream of a single answer."""
-
-        async def one() -> AsyncIterator[Answer]:
-            yield answer
-
-        async def yes() -> bool:
-            return True
-
-        return cls(one(), yes)
+    def __init__(self, subscription: Subscription, watch: Watch) -> None:
+        self._subscription = subscription
+        self._watch = watch
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.create_task(_disconnected(receive))
-        pump = asyncio.create_task(self._pump(send))
-        try:
-            await asyncio.wait({gone, pump}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (gone, pump):
-                task.cancel()
-            await asyncio.gather(gone, pump, return_exceptions=True)
-        if not pump.cancelled() and (error := pump.exception()) is not None:
-            if not isinstance(error, TimeoutError | OSError):
-                raise error
-            log.info("an event stream's reader took nothing for too long")
+        with self._watch:
+            await _until_gone(self._pump(send), receive)
 
     async def _pump(self, send: Send) -> None:
-        await _send(
-            send,
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (b"content-type", b"text/event-stream; charset=utf-8"),
-                    (b"x-accel-buffering", b"no"),
-                ],
-            },
-        )
+        await _begin(send)
         chunks = self._chunks()
         try:
             async for chunk in chunks:
                 await _send(send, _body(chunk, more=True))
         finally:
-            await chunks.aclose()  # type: ignore[attr-defined]
+            await chunks.aclose()
         await _send(send, _body(_COMPLETE, more=False))
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        clock = asyncio.get_running_loop().time
-        checked = clock()
-        following: asyncio.Task[Answer] | None = None
+    async def _chunks(self) -> AsyncGenerator[bytes]:
+        answers, over = self._subscription.answers, self._watch.over
+        following: asyncio.Task[Answer | None] | None = None
+        pause = OPENING_SECONDS
         try:
             while True:
-                following = following or asyncio.create_task(anext(self._answers))  # type: ignore[arg-type]
-                done, _ = await asyncio.wait({following}, timeout=RECHECK_SECONDS)
-                if clock() - checked >= RECHECK_SECONDS:
-                    if not await self._is_allowed():
-                        yield _next({"errors": [_KEY_ENDED]})
-                        return
-                    checked = clock()
-                if not done:
-                    yield _ALIVE
-                    continue
-                try:
-                    answer = following.result()
-                except StopAsyncIteration:
+                following = following or asyncio.create_task(_following(answers))
+                waited: set[asyncio.Future[Any]] = {following, over}
+                await asyncio.wait(waited, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                pause = min(2 * pause, HEARTBEAT_SECONDS)
+                if over.done():
+                    yield _next(ended(over.result(), self._subscription.cursor))
                     return
-                following = None
-                yield _next(answer.body)
+                if not following.done():
+                    yield _sign_of_life(self._subscription.cursor)
+                    continue
+                answer, following = following.result(), None
+                if answer is None:
+                    return
+                yield _next(answer)
         finally:
             if following is not None:
                 await _end(following)
-            await self._answers.aclose()  # type: ignore[attr-defined]
+            await answers.aclose()
 
 
-_KEY_ENDED = request_error("UNAUTHENTICATED", "the API key was revoked or has expired")
+class SingleEvent:
+    """A response in the same form, with one answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        await _until_gone(self._pump(send), receive)
+
+    async def _pump(self, send: Send) -> None:
+        await _begin(send)
+        await _send(send, _body(_next(self._answer) + _COMPLETE, more=False))
 
 
-def _next(body: object) -> bytes:
-    return b"event: next\ndata: " + encode_json(body) + b"\n\n"
+async def _until_gone(pump: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Send a response until it is through, or its reader has gone."""
+    gone = asyncio.create_task(_disconnected(receive))
+    pumping = asyncio.create_task(pump)
+    try:
+        await asyncio.wait({gone, pumping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (gone, pumping):
+            task.cancel()
+        await asyncio.gather(gone, pumping, return_exceptions=True)
+    if not pumping.cancelled() and (error := pumping.exception()) is not None:
+        if not isinstance(error, TimeoutError | OSError):
+            raise error
+        log.info("an event stream's reader took nothing for too long")
+
+
+async def _following(answers: AsyncGenerator[Answer]) -> Answer | None:
+    return await anext(answers, None)
+
+
+async def _begin(send: Send) -> None:
+    await _send(
+        send,
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"text/event-stream; charset=utf-8"),
+                (b"x-accel-buffering", b"no"),
+            ],
+        },
+    )
+
+
+def _next(answer: Answer) -> bytes:
+    id_ = f"id: {answer.cursor}\n".encode() if answer.cursor else b""
+    return b"event: next\n" + id_ + b"data: " + encode_json(answer.body) + b"\n\n"
+
+
+def _sign_of_life(cursor: str | None) -> bytes:
+    # An id without data is no event; who reconnects goes on from there.
+    return f"id: {cursor}\n:\n\n".encode() if cursor else _ALIVE
 
 
 def _body(chunk: bytes, *, more: bool) -> Message:
@@ -123,7 +143,7 @@ async def _send(send: Send, message: Message) -> None:
         await send(message)
 
 
-async def _end(task: asyncio.Task[Answer]) -> None:
+async def _end(task: asyncio.Task[Answer | None]) -> None:
     # More than once where needed: `wait_for` of Python 3.11, which the driver of Redis calls,
     # swallows a cancellation that comes at the moment of its result.
     while not task.done():

@@ -31,7 +31,7 @@ from aforo.api.requests import (
     identify,
     read_body,
 )
-from aforo.api.sse import EventStream
+from aforo.api.sse import EventStream, SingleEvent
 from aforo.sdk.errors import Unavailable
 
 JSON = "application/json"
@@ -62,7 +62,7 @@ class GraphQLHttp:
         response = await self._respond(request)
         await response(scope, receive, send)
 
-    async def _respond(self, request: HttpRequest) -> Response | EventStream:
+    async def _respond(self, request: HttpRequest) -> Response | EventStream | SingleEvent:
         media_type = JSON
         try:
             _demand_method(request)
@@ -93,7 +93,7 @@ class GraphQLHttp:
 
     async def _answer(
         self, request: HttpRequest, credential: Credential, media_type: str
-    ) -> Response | EventStream:
+    ) -> Response | EventStream | SingleEvent:
         request_id: str = request.state.request_id
         asked = await _asked(request)
         try:
@@ -103,14 +103,16 @@ class GraphQLHttp:
             return self._one(answer, media_type)
         _demand_fit(request, operation, media_type)
         if operation.kind is OperationType.SUBSCRIPTION:
-            answers = self._service.subscribe(operation, credential, request_id)
-            return EventStream(answers, lambda: self._service.is_still_allowed(credential))
+            started = self._service.subscribe(
+                operation, credential, request_id, resume_after=request.headers.get("last-event-id")
+            )
+            return EventStream(started, self._service.streams.watch(credential))
         answer = await self._service.execute(asked, operation, credential, request_id)
         return self._one(answer, media_type)
 
-    def _one(self, answer: Answer, media_type: str) -> Response | EventStream:
+    def _one(self, answer: Answer, media_type: str) -> Response | SingleEvent:
         if media_type == EVENT_STREAM:
-            return EventStream.of(marked(answer))
+            return SingleEvent(marked(answer))
         headers = {REPLAYED_HEADER: "true"} if answer.is_replayed else {}
         status = HTTPStatus.OK
         if answer.retry_after_seconds is not None:

@@ -12,7 +12,6 @@ from aforo.api.answers import Unreadable, decode_json, encode_json
 from aforo.api.documents import DocumentRefused
 from aforo.api.errors import FormattedError, masked
 from aforo.api.protocol import (
-    RECHECK_SECONDS,
     Answer,
     GraphQLService,
     document_answer,
@@ -21,6 +20,7 @@ from aforo.api.protocol import (
     refusal_errors,
 )
 from aforo.api.requests import Credential, Refused, bearer_token, identify, token_of
+from aforo.api.streams import End
 from aforo.sdk.errors import Unavailable
 
 PROTOCOL = "graphql-transport-ws"
@@ -28,7 +28,11 @@ INIT_TIMEOUT_SECONDS = 10
 MESSAGE_BYTES_MAX = 128 * 1024
 """Also the server's own limit (`ws_max_size`), so that nothing larger is read at all."""
 OPERATIONS_MAX = 50
+TOO_SLOW = 4413
 SEND_TIMEOUT_SECONDS = 30
+"""A client that takes nothing for so long is cut off."""
+CLOSE_TIMEOUT_SECONDS = 10
+"""If it takes something again after that within so long, it learns why."""
 ID_CHARACTERS_MAX = 128
 
 log = structlog.get_logger()
@@ -60,36 +64,37 @@ class GraphQLWebSocket:
 
 
 class _Connection:
-    """One socket: a reader, one task per operation, and watches on the key and on the client."""
+    """One socket: a reader, one task per operation, and watches on its caller and on the client."""
 
     def __init__(self, socket: WebSocket, service: GraphQLService, request_id: str) -> None:
         self._socket = socket
         self._service = service
         self._request_id = request_id
-        self._credential: Credential | None = None
+        self._watch = service.streams.watch()
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
         self._stuck = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until either side ends it."""
-        tasks = [
-            asyncio.create_task(part())
-            for part in (self._read, self._watch, self._watch_for_stuck_reader)
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        with self._watch:
+            tasks = [
+                asyncio.create_task(part())
+                for part in (self._read, self._watch_for_end, self._watch_for_stuck_reader)
+            ]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                tasks += self._operations.values()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
             await self._end(next(iter(done)).exception())
-        finally:
-            tasks += self._operations.values()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _end(self, error: BaseException | None) -> None:
         code, reason = 1000, ""
         match error:
-            case WebSocketDisconnect() | OSError() | TimeoutError():
+            case WebSocketDisconnect() | OSError():
                 return  # The other side is gone.
             case SocketClosed():
                 code, reason = error.code, error.reason
@@ -101,7 +106,7 @@ class _Connection:
                 log.error("a WebSocket failed", request_id=self._request_id, exc_info=error)
                 code, reason = 4500, f"failed on our side, logged as request {self._request_id}"
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await self._socket.close(code, reason)
         except (RuntimeError, OSError, TimeoutError, WebSocketDisconnect):
             log.debug("a WebSocket was closed already", code=code)
@@ -109,27 +114,28 @@ class _Connection:
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(INIT_TIMEOUT_SECONDS):
-                while self._credential is None:
+                while self._watch.credential is None:
                     await self._initialise(await self._message())
         except TimeoutError as error:
             raise SocketClosed(4408, "Connection initialisation timeout") from error
         while True:
             await self._handle(await self._message())
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(RECHECK_SECONDS)
-            if self._credential and not await self._service.is_still_allowed(self._credential):
-                raise SocketClosed(4401, "Unauthorized: the API key was revoked or has expired")
+    async def _watch_for_end(self) -> None:
+        match await self._watch.over:
+            case End.UNAUTHENTICATED:
+                raise SocketClosed(4401, f"Unauthorized: {End.UNAUTHENTICATED.value}")
+            case End.STOPPING:
+                raise SocketClosed(1001, End.STOPPING.value)
 
     async def _watch_for_stuck_reader(self) -> None:
         await self._stuck.wait()
-        raise TimeoutError
+        raise SocketClosed(TOO_SLOW, "too slow: go on after the last cursor that you have")
 
     async def _initialise(self, message: dict[str, Any]) -> None:
         match message["type"]:
             case "connection_init":
-                self._credential = await self._identified(message.get("payload"))
+                self._watch.credential = await self._identified(message.get("payload"))
                 await self._send({"type": "connection_ack"})
             case "ping":
                 await self._pong(message)
@@ -189,9 +195,10 @@ class _Connection:
             log.info("an operation of a WebSocket ended early", error=repr(error))
 
     async def _operate(self, id_: str, payload: dict[str, Any]) -> None:
-        assert self._credential is not None, "operations start after connection_init"
+        credential = self._watch.credential
+        assert credential is not None, "operations start after connection_init"
         try:
-            errors = await self._run(id_, payload, self._credential)
+            errors = await self._run(id_, payload, credential)
         except DocumentRefused as refused:
             errors = document_answer(refused, self._request_id).body["errors"]
         except Refused as refused:
@@ -216,13 +223,13 @@ class _Connection:
         if operation.kind is not OperationType.SUBSCRIPTION:
             answer = await self._service.execute(asked, operation, credential, self._request_id)
             return await self._next(id_, marked(answer))
-        answers = self._service.subscribe(operation, credential, self._request_id)
+        answers = self._service.subscribe(operation, credential, self._request_id).answers
         try:
             async for answer in answers:
                 if errors := await self._next(id_, answer):
                     return errors
         finally:
-            await answers.aclose()  # type: ignore[attr-defined]
+            await answers.aclose()
         return []
 
     async def _next(self, id_: str, answer: Answer) -> list[FormattedError]:

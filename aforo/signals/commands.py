@@ -190,7 +190,13 @@ async def _fire(
     if signal is None:
         return None
     await scope.enqueue(JobName.ACT_ON_SIGNAL, unique_key=str(signal.id), signal_id=str(signal.id))
-    scope.live.announce("signals", {"id": str(signal.id)})
+    told = {
+        "id": str(signal.id),
+        "customerId": str(signal.customer_id),
+        "detector": signal.detector,
+        "level": signal.level.name,
+    }
+    scope.live.announce("signals", told)
     await scope.publish(EventType.SIGNAL_FIRED, object_id=signal.id, data=_published(signal))
     return signal
 

@@ -1,52 +1,39 @@
 """Redis: hints, counters and the bounded live log. Whatever is lost here can be made again."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from decimal import Decimal
+from collections.abc import Awaitable, Mapping
 from typing import Any, cast
 
-import msgspec
-import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
-from aforo.telemetry.metrics import LIVE_MESSAGES_DROPPED
+from aforo.storage.live_hub import Hub
+from aforo.storage.live_log import UNREACHABLE, LiveLog, Position
+from aforo.storage.live_topic import Follower, Wants
 
-LIVE_LOG_MAX = 2_000
-"""Messages kept per tenant and stream."""
-READ_BLOCK_MS = 5_000
-READ_COUNT = 10
-"""Messages that a subscriber holds who takes none of them: some are 64 KB, and there may be 1,000
-subscribers."""
+__all__ = ["UNREACHABLE", "Live", "TenantLive"]
+
 CONNECT_TIMEOUT_SECONDS = 2
 ANSWER_TIMEOUT_SECONDS = 10
-"""Of a Redis that is frozen; longer than a read may wait for news."""
-
-UNREACHABLE = (RedisError, OSError)
-"""What a call raises where Redis is away or refuses; hints and counters do without it then."""
-
-log = structlog.get_logger()
-_DECODER = msgspec.json.Decoder(float_hook=Decimal)
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
+"""Of a Redis that is frozen."""
+APPEND_TIMEOUT_SECONDS = 1
+"""Whoever announces has work to do: what it has to say is not worth a longer wait."""
+FOLLOW_TIMEOUT_SECONDS = 5
+CONNECTIONS_MAX = 100
 
 
 class Live:
     """The process's connections to Redis."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            socket_timeout=ANSWER_TIMEOUT_SECONDS,
-            max_connections=2_000,
-        )
+        self._redis = _client(url, answer_seconds=ANSWER_TIMEOUT_SECONDS)
+        self._writer = _client(url, answer_seconds=APPEND_TIMEOUT_SECONDS)
+        self._reader = _client(url, answer_seconds=FOLLOW_TIMEOUT_SECONDS)
+        self._log = LiveLog(self._writer, self._reader)
+        self.hub = Hub(self._log, self._reader)
 
     def of(self, tenant_id: TenantId) -> "TenantLive":
         """What one tenant may touch."""
-        return TenantLive(self._redis, tenant_id)
+        return TenantLive(self._redis, self._log, self.hub, tenant_id)
 
     async def ping(self) -> None:
         """Raise `RedisError` where Redis cannot be reached."""
@@ -59,61 +46,40 @@ class Live:
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._redis.aclose()
+        await self.hub.close()
+        for client in (self._redis, self._writer, self._reader):
+            await client.aclose()
 
 
 class TenantLive:
     """One tenant's counters and streams; every key starts with the tenant."""
 
-    def __init__(self, redis: Redis, tenant_id: TenantId) -> None:
+    def __init__(self, redis: Redis, live_log: LiveLog, hub: Hub, tenant_id: TenantId) -> None:
         self._redis = redis
+        self._log = live_log
+        self._hub = hub
         self._prefix = f"aforo:{tenant_id}:"
         self._pending: list[tuple[str, dict[str, Any]]] = []
 
     def announce(self, stream: str, message: Mapping[str, Any]) -> None:
         """Tell the subscribers of a stream, once the scope's transaction has committed."""
-        self._pending.append((stream, dict(message)))
+        self._pending.append((self._prefix + stream, dict(message)))
 
     async def flush(self) -> None:
         """Send what was announced. Subscribers are a courtesy: a Redis that is down costs them
         the message, and costs the caller nothing."""
-        if not self._pending:
-            return
-        try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for stream, message in self._pending:
-                    body = _ENCODER.encode(message).decode()
-                    pipe.xadd(self._prefix + stream, {"m": body}, maxlen=LIVE_LOG_MAX)
-                await pipe.execute()
-        except UNREACHABLE as error:
-            LIVE_MESSAGES_DROPPED.inc(len(self._pending))
-            log.warning("live messages dropped", messages=len(self._pending), error=str(error))
-        self._pending.clear()
+        if self._pending:
+            announced, self._pending = self._pending, []
+            await self._log.append(announced)
 
     async def follow(
-        self, stream: str, *, after: str = "$"
-    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield `(position, message)` of a stream, from after a position or from now on.
+        self, stream: str, *, after: Position | None = None, wants: Wants | None = None
+    ) -> Follower:
+        """Begin to follow a stream, from after a position or from now on; close it in the end.
 
-        Numbers are exact. Raises: `Unavailable` where Redis cannot be reached.
+        Numbers in its messages are exact. Raises: `Unavailable` where Redis cannot be reached.
         """
-        key = self._prefix + stream
-        try:
-            # `$` means "from this call on" at every call: what came between two would be lost.
-            position = await self._end(key) if after == "$" else after
-            while not _is_cancelled():
-                found = await self._redis.xread(
-                    {key: position}, count=READ_COUNT, block=READ_BLOCK_MS
-                )
-                for _, entries in found:
-                    for position, entry in entries:
-                        yield position, _DECODER.decode(entry["m"])
-        except UNREACHABLE as error:
-            raise Unavailable("live streams are down; try again") from error
-
-    async def _end(self, key: str) -> str:
-        last: Any = await self._redis.xrevrange(key, count=1)
-        return str(last[0][0]) if last else "0-0"
+        return await self._hub.open(self._prefix + stream, after=after, wants=wants)
 
     async def counters(self, name: str) -> dict[str, str]:
         """All fields of a counter hash."""
@@ -128,7 +94,12 @@ class TenantLive:
             await pipe.execute()
 
 
-def _is_cancelled() -> bool:
-    # `wait_for` of Python 3.11, which the driver calls, may swallow a cancellation.
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _client(url: str, *, answer_seconds: float) -> Redis:
+    client: Redis = Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_timeout=answer_seconds,
+        max_connections=CONNECTIONS_MAX,
+    )
+    return client

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api import sse
+from aforo.api import sse, streams
 from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, revoke_api_key
@@ -128,10 +128,12 @@ async def test_a_reader_that_leaves_ends_the_subscription(reader: httpx2.AsyncCl
 async def test_a_quiet_stream_shows_that_it_lives(
     reader: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "RECHECK_SECONDS", 0.1)
+    assert sse.HEARTBEAT_SECONDS == 10
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.1)
     async with _stream(reader, "subscription { forever }") as chunk:
         assert await chunk() == _next({"data": {"forever": "first"}})
-        assert (await chunk()).startswith(":\n\n")
+        for _ in range(3):
+            assert (await chunk()).startswith(":\n\n")
 
 
 async def test_a_revoked_key_loses_its_stream(
@@ -140,8 +142,8 @@ async def test_a_revoked_key_loses_its_stream(
     tenant: NewTenant,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert sse.RECHECK_SECONDS < 5
-    monkeypatch.setattr(sse, "RECHECK_SECONDS", 0.1)
+    assert streams.RECHECK_SECONDS < 5
+    monkeypatch.setattr(streams, "RECHECK_SECONDS", 0.1)
     small.WATCH.closed.clear()
     async with _stream(reader, "subscription { forever }") as chunk:
         assert await chunk() == _next({"data": {"forever": "first"}})

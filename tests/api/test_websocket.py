@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from aforo.api import documents, protocol, websocket
+from aforo.api import documents, protocol, streams, websocket
 from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key, revoke_api_key
@@ -290,8 +290,8 @@ async def test_a_key_without_the_permission_is_told_so_per_operation(
 async def test_a_revoked_key_loses_its_streams(
     port: int, runtime: Runtime, tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert protocol.RECHECK_SECONDS < 5
-    monkeypatch.setattr(websocket, "RECHECK_SECONDS", 0.1)
+    assert streams.RECHECK_SECONDS < 5
+    monkeypatch.setattr(streams, "RECHECK_SECONDS", 0.1)
     small.WATCH.closed.clear()
     async with socket_to(port, token=tenant.key.token) as socket:
         await socket.initialise()

@@ -1,0 +1,114 @@
+"""Live streams as subscriptions see them: cursors, filters, and what a reader has missed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import strawberry
+
+from aforo.api import relay
+from aforo.api.context import Context
+from aforo.api.loaders import BatchQuery
+from aforo.storage.live_log import START, Message, Missed, Position
+from aforo.storage.live_topic import FellBehind, Follower, Wants
+
+After = Annotated[
+    str | None,
+    strawberry.argument(
+        description="Go on after this cursor, as `extensions.cursor` of an answer gave it. "
+        "Over server-sent events the header `Last-Event-ID` comes first."
+    ),
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a subscription follows."""
+
+    stream: str
+    follower: Follower
+
+    @property
+    def cursor(self) -> str:
+        """Where it stands: up to there it has looked, whether or not anything was for it."""
+        return cursor_of(self.stream, self.follower.seen)
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """What is told beside the answer that was made last."""
+        missed = self.follower.missed
+        told: dict[str, Any] = {"cursor": self.cursor}
+        return told | {"missed": told_missed(self.stream, missed)} if missed else told
+
+    def farewell(self, error: FellBehind) -> dict[str, Any]:
+        """What is told to a reader that is cut off."""
+        return {"cursor": self.cursor, "missed": told_missed(self.stream, error.missed)}
+
+
+async def follow(
+    context: Context, stream: str, *, after: str | None = None, wants: Wants | None = None
+) -> AsyncIterator[Message]:
+    """The caller's live messages of a stream, from after a cursor or from now on.
+
+    Not inside of a scope, which would keep a transaction open for as long. Raises: `Invalid` for a
+    cursor of another stream; `FellBehind`; `Unavailable`.
+    """
+    # A reader that reconnects asks as it did at first; what the transport says is newer.
+    cursor = context.resume_after or after
+    position = position_of(stream, cursor) if cursor else None
+    live = context.runtime.live.of(context.caller.tenant_id)
+    follower = await live.follow(stream, after=position, wants=wants)
+    context.followed = Followed(stream, follower)
+    try:
+        async for message in follower:
+            yield message
+    finally:
+        follower.close()
+
+
+def cursor_of(stream: str, position: Position | None) -> str:
+    """The opaque text of a position."""
+    at = position or START
+    return relay.cursor_at(stream, at.moment, at.sequence, at.epoch, at.number)
+
+
+def position_of(stream: str, cursor: str) -> Position:
+    """The position in a stream. Raises `Invalid`, code `BAD_CURSOR`."""
+    name, *numbers = relay.cursor_parts(cursor, 5)
+    if name != stream or not all(each.isdecimal() and len(each) < 20 for each in numbers):
+        raise relay.bad_cursor("after is no cursor of this stream: give one that it gave")
+    return Position(*map(int, numbers))
+
+
+def told_missed(stream: str, missed: Missed) -> dict[str, Any]:
+    """What is missing, as a client learns it."""
+    return {
+        "count": missed.count,
+        "after": cursor_of(stream, missed.after),
+        "before": cursor_of(stream, missed.before) if missed.before else None,
+    }
+
+
+def matching(**wanted: object) -> Callable[[Mapping[str, Any]], bool]:
+    """A filter of messages: those whose members are as wanted; None is no wish."""
+    wishes = {name: value for name, value in wanted.items() if value is not None}
+    return lambda data: all(data.get(name) == value for name, value in wishes.items())
+
+
+async def shared(message: Message, key: object, make: Callable[[], Awaitable[T]]) -> T:
+    """What `make` gives for a message: worked out once for all who follow its stream here."""
+    lock: asyncio.Lock = message.memo.setdefault((key, "lock"), asyncio.Lock())
+    async with lock:
+        if key not in message.memo:
+            message.memo[key] = await make()
+    made: T = message.memo[key]
+    return made
+
+
+async def row(context: Context, message: Message, query: BatchQuery[UUID, T]) -> T | None:
+    """The row that a message is about, read once for all who follow its stream here."""
+    return await shared(message, query, lambda: context.load(query, UUID(message.data["id"])))
