@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PLUGINS := plugins/aforo-standard
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test check format schema bench serve worker docs graphiql lock clean
+.PHONY: help demo demo-reset test check format schema sdk bench serve worker docs graphiql lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ format: $(BIN)/.dev ## write the code as `make check` wants it
 
 schema: $(BIN)/.dev ## write schema.graphql from the code
 	@$(BIN)/aforo schema > schema.graphql
+
+sdk: $(BIN)/.dev ## write the surface of the SDK and the table of its versions
+	@$(BIN)/python -m tests.sdk.surface
 
 bench: $(BIN)/.dev ## measure, each figure beside its limit
 	@$(BIN)/python -m benchmarks

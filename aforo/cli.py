@@ -13,6 +13,8 @@ from aforo.sdk.errors import AforoError
 from aforo.settings import Settings, SettingsError, from_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aforo.doctor import Finding
     from aforo.serve import TlsFiles
 
@@ -23,9 +25,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+plugins_app = typer.Typer(help="List, write and check plugins.", add_completion=False)
+app.add_typer(plugins_app, name="plugins", invoke_without_command=True)
+
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Folder = Annotated[
     Path, typer.Option(envvar="AFORO_DATA_DIR", help="Where the demo keeps its data.")
+]
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", help="Load a plugin of a single file, for trying things out; may be repeated."
+    ),
 ]
 DEFAULT_FOLDER = Path(".aforo")
 ADDRESSES = ("AFORO_DATABASE_URL", "AFORO_REDIS_URL", "AFORO_CLICKHOUSE_URL")
@@ -64,6 +75,7 @@ def demo(
     url: Annotated[
         str, typer.Option(help="With --attach: the origin of their API.")
     ] = "http://127.0.0.1:8080",
+    plugin: PluginFiles = None,
 ) -> None:
     """Start everything in one process, with a month of believable usage, on embedded engines."""
     from aforo.demo.run import run_attached, run_demo
@@ -71,9 +83,9 @@ def demo(
     if attach and reset:
         raise SettingsError("--reset is for embedded engines: nothing is deleted on servers")
     if attach:
-        run_attached(folder, from_environment(), url=url)
+        run_attached(folder, from_environment(), url=url, plugin_files=plugin or ())
     else:
-        run_demo(folder, port=port, reset=reset)
+        run_demo(folder, port=port, reset=reset, plugin_files=plugin or ())
 
 
 @app.command()
@@ -86,6 +98,7 @@ def serve(
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="A proxy in front of it does the TLS.")
     ] = False,
+    plugin: PluginFiles = None,
 ) -> None:
     """Run the API on the servers that AFORO_*_URL name."""
     from aforo import process
@@ -97,18 +110,20 @@ def serve(
     settings = dataclasses.replace(from_environment(), **given)  # type: ignore[arg-type]
     tls = TlsFiles(tls_certificate, tls_key) if tls_certificate and tls_key else None
     check_exposure(settings.host, tls=tls, behind_proxy=behind_proxy)
+    files = _tried_out(settings, plugin)
     process.log_to_stderr()
-    process.run(lambda: _serve(settings, tls))
+    process.run(lambda: _serve(settings, tls, files))
 
 
 @app.command()
-def worker() -> None:
+def worker(*, plugin: PluginFiles = None) -> None:
     """Run the background jobs, and seal events into the log, on the same servers."""
     from aforo import process
 
     settings = from_environment()
+    files = _tried_out(settings, plugin)
     process.log_to_stderr()
-    process.run(lambda: _work(settings))
+    process.run(lambda: _work(settings, files))
 
 
 @app.command()
@@ -143,17 +158,47 @@ def schema() -> None:
     sys.stdout.write(schema_text())
 
 
-@app.command()
-def plugins(*, as_json: AsJson = False) -> None:
+@plugins_app.callback()
+def plugins(context: typer.Context, *, as_json: AsJson = False, plugin: PluginFiles = None) -> None:
     """List what is loaded, from which distribution, with the settings of each component."""
+    if context.invoked_subcommand is not None:
+        return
     from aforo import terminal
     from aforo.plugins import load_registry
 
-    registry = load_registry()
+    registry = load_registry(files=plugin or ())
     if as_json:
         print(json.dumps(terminal.described(registry), indent=2))
     else:
         print("\n".join(terminal.plugin_lines(registry)))
+
+
+@plugins_app.command("new")
+def plugins_new(
+    name: Annotated[str, typer.Argument(help="Name of the distribution, such as acme-pricing.")],
+    *,
+    kind: Annotated[str, typer.Option(help="pricing, tax, gateway, detector, notifier or ai.")],
+    folder: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path(),
+) -> None:
+    """Write a plugin to begin with: it installs, its tests pass, and it works at once."""
+    from aforo.plugins.new import write_plugin
+
+    written = write_plugin(kind, name, folder=folder)
+    print(f"{written.folder} holds {written.key}. Next: pip install -e {written.folder}")
+
+
+@plugins_app.command("check")
+def plugins_check(*, as_json: AsJson = False, plugin: PluginFiles = None) -> None:
+    """Hold every loaded component to the contract of its kind; exit code 1 if one breaks it."""
+    from aforo.plugins import check, load_registry
+
+    verdicts = check.check_all(load_registry(files=plugin or ()))
+    if as_json:
+        print(json.dumps([check.described(each) for each in verdicts], indent=2))
+    else:
+        print("\n".join(check.verdict_lines(verdicts)))
+    if not all(each.ok for each in verdicts):
+        sys.exit(1)
 
 
 @app.command()
@@ -175,7 +220,18 @@ def doctor(*, as_json: AsJson = False, folder: Folder = DEFAULT_FOLDER) -> None:
         sys.exit(1)
 
 
-async def _serve(settings: Settings, tls: "TlsFiles | None") -> None:
+def _tried_out(settings: Settings, files: list[Path] | None) -> "Sequence[Path]":
+    if files and settings.production:
+        raise SettingsError(
+            "--plugin is for trying things out: with AFORO_PRODUCTION install the plugin as a "
+            "distribution (`aforo plugins new` writes one)"
+        )
+    return files or ()
+
+
+async def _serve(
+    settings: Settings, tls: "TlsFiles | None", plugin_files: "Sequence[Path]"
+) -> None:
     import structlog
 
     from aforo import serve as http
@@ -188,18 +244,24 @@ async def _serve(settings: Settings, tls: "TlsFiles | None") -> None:
 
     listener = http.bind(settings.host, settings.port)
     with listener:
-        async with exported(settings, service="aforo-serve"), ready_runtime(settings) as runtime:
+        async with (
+            exported(settings, service="aforo-serve"),
+            ready_runtime(settings, plugin_files=plugin_files) as runtime,
+        ):
             await http.serve(runtime, listener, tls=tls, on_ready=ready)
 
 
-async def _work(settings: Settings) -> None:
+async def _work(settings: Settings, plugin_files: "Sequence[Path]") -> None:
     import structlog
 
     from aforo import worker as jobs
     from aforo.storage.readiness import ready_runtime
     from aforo.telemetry.export import exported
 
-    async with exported(settings, service="aforo-worker"), ready_runtime(settings) as runtime:
+    async with (
+        exported(settings, service="aforo-worker"),
+        ready_runtime(settings, plugin_files=plugin_files) as runtime,
+    ):
         structlog.get_logger().info("the worker works")
         await jobs.run(runtime)
 

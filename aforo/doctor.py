@@ -156,8 +156,7 @@ def _plugins() -> tuple[Registry, Finding]:
     try:
         registry = load_registry()
     except PluginError as error:
-        nothing = Registry(pricing_models={}, tax_engines={}, detectors={}, sources={})
-        return nothing, Finding(
+        return Registry(), Finding(
             "plugins",
             ok=False,
             says=error.message,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aforo.plugins import Registry, Source
 from aforo.sdk import Component, settings_form
+from aforo.sdk.kinds import KINDS
 
 if TYPE_CHECKING:
     from aforo.doctor import Finding
@@ -50,15 +51,10 @@ def finding_lines(findings: Sequence["Finding"]) -> Iterator[str]:
 
 
 def _components(registry: Registry) -> list[tuple[str, type[Component], Source]]:
-    kinds: Mapping[str, Mapping[str, type[Component]]] = {
-        "pricing model": registry.pricing_models,
-        "tax engine": registry.tax_engines,
-        "detector": registry.detectors,
-    }
     found = [
-        (kind, component, registry.sources[component])
-        for kind, components in kinds.items()
-        for _, component in sorted(components.items())
+        (kind.title, component, registry.sources[component])
+        for kind in KINDS.values()
+        for _, component in sorted(registry.components(kind).items())
     ]
     return sorted(found, key=lambda each: _origin(each[2]))
 

@@ -19,12 +19,15 @@ from aforo.api.ingestion import BODY_BYTES_MAX, EVENTS_MAX
 from aforo.metering import ingest
 from aforo.metering import validate as rules
 from aforo.plugins import load_registry
+from aforo.plugins.new import PAGES as PAGES_OF
+from aforo.plugins.new import rendered
+from aforo.sdk.kinds import KINDS
 from aforo.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")])
 EXAMPLE = ROOT / "plugins/aforo-example/aforo_example/__init__.py"
-PLUGIN_PAGES = sorted(set(ROOT.glob("docs/plugins/*.md")) - {ROOT / "docs/plugins/README.md"})
+PLUGIN_PAGES = {kind.word: ROOT / "docs/plugins" / PAGES_OF[kind.word] for kind in KINDS.values()}
 
 FOR_TESTS = {
     "AFORO_TRACE_DIR",
@@ -194,7 +197,20 @@ def test_every_json_example_is_json(block: Block) -> None:
     json.loads(block.text)
 
 
-@pytest.mark.parametrize("page", PLUGIN_PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("word", PLUGIN_PAGES)
+def test_the_example_of_a_plugin_page_is_what_the_kit_writes(word: str) -> None:
+    name = f"acme-{word}"
+    module = rendered(KINDS[word], name)[Path(f"acme_{word}", "__init__.py")]
+    assert blocks("python", pages=[PLUGIN_PAGES[word]])[0].text == module
+
+
+def test_the_test_that_the_manual_shows_is_what_the_kit_writes() -> None:
+    shown = blocks("text", pages=[ROOT / "docs/plugins/testing.md"])[0].text
+    written = rendered(KINDS["pricing"], "acme-pricing")
+    assert shown == written[Path("tests/test_contract.py")]
+
+
+@pytest.mark.parametrize("page", PLUGIN_PAGES.values(), ids=lambda page: page.stem)
 def test_the_examples_of_a_plugin_page_run_and_are_a_plugin(
     page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from aforo.doctor import Finding
 from aforo.plugins import load_registry
+from aforo.sdk.kinds import KINDS
 from aforo.terminal import described, finding_lines, plugin_lines
 
 
@@ -36,7 +37,7 @@ def test_a_description_for_machines_has_the_form_of_the_settings() -> None:
     assert graduated["kind"] == "pricing model"
     assert graduated["distribution"] == "aforo-standard"
     assert graduated["settingsForm"]["properties"]["tiers"]["type"] == "array"
-    assert {each["kind"] for each in listed} == {"pricing model", "tax engine", "detector"}
+    assert {each["kind"] for each in listed} == {kind.title for kind in KINDS.values()}
 
 
 def test_a_fault_says_below_what_to_do() -> None:

@@ -6,7 +6,7 @@ from decimal import Decimal, DecimalException
 from itertools import islice
 from typing import Any
 
-from aforo.plugins import FAILURES, Registry, is_printable, told
+from aforo.plugins import FAILURES, Registry, bounded, is_printable, told
 from aforo.sdk import (
     FixedAmount,
     Invalid,
@@ -59,7 +59,7 @@ def rate(model: PricingModel, usage: Usage) -> RatedLine:
     """
     try:
         with exact():
-            answer = model.price(usage)
+            answer = bounded(model.price, usage, what=_named(model))
         with exact():  # Anew, because a plugin may have changed the context it was called in.
             steps = tuple(_step(item) for item in _items(answer))
             total = sum((step.amount for step in steps), Decimal(0))

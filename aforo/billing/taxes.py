@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from aforo.billing.models import TaxSettings
 from aforo.billing.tax import checked
-from aforo.plugins import FAILURES, told
+from aforo.plugins import FAILURES, bounded_steps, told
 from aforo.sdk import (
     AppliedTax,
     Invalid,
@@ -97,7 +97,8 @@ async def quote(engine: TaxEngine, request: TaxRequest) -> tuple[AppliedTax, ...
     """
     try:
         with anyio.fail_after(ANSWER_TIMEOUT_SECONDS):
-            answer: object = await engine.quote(request)
+            what = f"the tax engine {engine.key!r}"
+            answer: object = await bounded_steps(engine.quote(request), what=what)
     except (Unavailable, TimeoutError, OSError) as error:
         raise TaxUnavailable(
             f"the tax engine {engine.key!r} does not answer: {told(error)}"

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -43,13 +43,13 @@ PACKAGES = {
 """What the demo needs beside Aforo's own dependencies: module and distribution."""
 
 
-def run_demo(root: Path, *, port: int, reset: bool) -> None:
+def run_demo(root: Path, *, port: int, reset: bool, plugin_files: Sequence[Path] = ()) -> None:
     """Run a demo on a folder until a signal ends it; `reset` starts it over without its old data.
 
     Raises: `AforoError`, one sentence, where it cannot; then nothing is left running.
     """
     _check_packages(PACKAGES)
-    plugins = load_registry()
+    plugins = load_registry(files=plugin_files)
     folder = DemoFolder(root)
     folder.check_idle()
     with bind(HOST, port) as listener, _interrupted_by_all(), Display() as display:
@@ -66,7 +66,9 @@ def run_demo(root: Path, *, port: int, reset: bool) -> None:
         display.say("Stopped.")
 
 
-def run_attached(root: Path, settings: Settings, *, url: str) -> None:
+def run_attached(
+    root: Path, settings: Settings, *, url: str, plugin_files: Sequence[Path] = ()
+) -> None:
     """Fill in a tenant on the servers of `settings`, and send it traffic until a signal ends it.
 
     API and workers are others' processes; `url` is where the API is, for `demo.json`.
@@ -76,7 +78,7 @@ def run_attached(root: Path, settings: Settings, *, url: str) -> None:
     folder = DemoFolder(root)
     process.log_to_stderr()
     with Display() as display:
-        demo = _Demo(folder, load_registry(), display, time.monotonic())
+        demo = _Demo(folder, load_registry(files=plugin_files), display, time.monotonic())
         process.run(lambda: demo.attached(settings, url))
 
 

@@ -1,5 +1,6 @@
 """The vocabulary of Aforo, and all of it that a plugin may import. No I/O."""
 
+from aforo.sdk.ai import AiFeature, InvoiceFacts, InvoiceLineFacts
 from aforo.sdk.component import (
     Amount,
     Component,
@@ -62,24 +63,39 @@ from aforo.sdk.money import (
     parse_rate,
     round_half_up,
 )
+from aforo.sdk.notification import Message, Notification, Notifier
+from aforo.sdk.payment import (
+    Charge,
+    ChargeState,
+    Decline,
+    GatewayUnavailable,
+    Instruction,
+    PaymentGateway,
+    PaymentRequest,
+)
 from aforo.sdk.period import Period
 from aforo.sdk.pricing import FixedAmount, PricedLine, PricingModel, Usage
 from aforo.sdk.tax import AppliedTax, TaxableLine, TaxEngine, TaxRequest, TaxUnavailable
+from aforo.sdk.version import __version__
 
 __all__ = [
     "ActionId",
     "AforoError",
     "AgentId",
+    "AiFeature",
     "Amount",
     "ApiKeyId",
     "AppliedTax",
     "BillRunId",
+    "Charge",
+    "ChargeState",
     "Component",
     "Conflict",
     "CostRateId",
     "CurrencyMismatch",
     "CustomerId",
     "CustomerKeyId",
+    "Decline",
     "Detection",
     "Detector",
     "DrawdownId",
@@ -87,18 +103,27 @@ __all__ = [
     "EventId",
     "FixedAmount",
     "Forbidden",
+    "GatewayUnavailable",
     "GrantId",
+    "Instruction",
     "Invalid",
+    "InvoiceFacts",
     "InvoiceId",
+    "InvoiceLineFacts",
     "InvoiceLineId",
     "JobId",
     "Level",
     "MarginEvidence",
     "MemberId",
+    "Message",
     "MeterId",
     "Money",
     "NotFound",
+    "Notification",
+    "Notifier",
     "OfferingId",
+    "PaymentGateway",
+    "PaymentRequest",
     "Period",
     "PluginError",
     "PricedLine",
@@ -123,6 +148,7 @@ __all__ = [
     "UnknownCurrency",
     "Usage",
     "WalletId",
+    "__version__",
     "allocate",
     "configure",
     "currency_exponent",

@@ -1,6 +1,6 @@
 """What a plugin brings: a frozen class whose fields are its settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -59,6 +59,9 @@ class Component(Settings):
     """The name by which it is chosen; a partner's starts with its own prefix: `acme.blocks`."""
     summary: ClassVar[str]
     """One line that says what it does, for the one who chooses."""
+    examples: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """Settings to begin with, as they are written outside. The contract suites run with each:
+    a component that cannot do without settings must give one."""
 
 
 C = TypeVar("C", bound=Component)
@@ -82,7 +85,8 @@ def configure(component: type[C], settings: Mapping[str, Any], *, field: str = "
 
 def settings_form(component: type[Component]) -> dict[str, Any]:
     """The JSON schema of the settings, from which a form can be built."""
-    return component.model_json_schema(by_alias=True, mode="validation")
+    form = component.model_json_schema(by_alias=True, mode="validation")
+    return form | {"examples": list(component.examples)} if component.examples else form
 
 
 def _quantity(value: Any) -> Decimal:

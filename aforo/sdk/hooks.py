@@ -5,7 +5,10 @@ from typing import Any
 
 import pluggy
 
+from aforo.sdk.ai import AiFeature
 from aforo.sdk.detection import Detector
+from aforo.sdk.notification import Notifier
+from aforo.sdk.payment import PaymentGateway
 from aforo.sdk.pricing import PricingModel
 from aforo.sdk.tax import TaxEngine
 
@@ -26,6 +29,24 @@ def register_tax_engines() -> Sequence[type[TaxEngine]]:
 
 
 @hookspec
+def register_payment_gateways() -> Sequence[type[PaymentGateway]]:
+    """Ways to get paid, chosen per tenant by `key`."""
+    raise NotImplementedError
+
+
+@hookspec
 def register_detectors() -> Sequence[type[Detector[Any]]]:
     """Judges of usage, cost and revenue; every one that is registered is asked."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_notifiers() -> Sequence[type[Notifier]]:
+    """Forms in which the people of a tenant are told of signals; each tenant turns them on."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_ai_features() -> Sequence[type[AiFeature[Any]]]:
+    """Questions to a model, chosen by `key` where they are asked."""
     raise NotImplementedError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from aforo.plugins import FAILURES, Registry, is_printable, told
+from aforo.plugins import FAILURES, Registry, bounded, is_printable, told
 from aforo.sdk import (
     Detection,
     Detector,
@@ -86,7 +86,8 @@ def ask(registry: Registry, detector: Detector[Any], evidence: object) -> Detect
     """
     try:
         with exact():
-            detection = detector.detect(evidence)
+            what = named(registry, detector.key)
+            detection = bounded(detector.detect, evidence, what=what)
     except FAILURES as error:  # A plugin's code may raise anything at all.
         raise _broken(registry, detector.key, "on its evidence", error) from error
     if detection is not None and (fault := _fault(detection)):

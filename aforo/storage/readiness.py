@@ -1,8 +1,9 @@
 """Whether a process may start on these databases: reachable, migrated, and as a harmless login."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import sqlalchemy as sa
@@ -68,10 +69,13 @@ class Projection:
 
 
 @asynccontextmanager
-async def ready_runtime(settings: Settings) -> AsyncIterator[Runtime]:
+async def ready_runtime(
+    settings: Settings, *, plugin_files: Sequence[Path] = ()
+) -> AsyncIterator[Runtime]:
     """The runtime of a process on its own, once its databases are checked as by `check_ready`."""
+    plugins = load_registry(files=plugin_files)
     await check_ready(database_url=settings.database_url, clickhouse_url=settings.clickhouse_url)
-    runtime = open_runtime(settings, load_registry())
+    runtime = open_runtime(settings, plugins)
     try:
         yield runtime
     finally:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aforo.billing.rate import STEPS_MAX, rate
+from aforo.plugins import guard
 from aforo.sdk import FixedAmount, PluginError, PricedLine, PricingModel, Usage
 from aforo_standard.pricing.flat import Flat
 from aforo_standard.pricing.graduated import Graduated
@@ -162,6 +163,19 @@ def test_a_wrong_answer_fails_with_the_name_of_the_model(name: str) -> None:
         rate(Answering(answer=answer), used())
     assert "'acme.answering'" in str(failed.value)
     assert said in str(failed.value)
+
+
+def test_a_model_that_does_not_come_back_fails_with_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def spin(_usage: Usage) -> Any:
+        while True:
+            pass
+
+    monkeypatch.setattr(guard, "COMPUTING_SECONDS_MAX", 0.1)
+    with pytest.raises(PluginError, match=r"'acme\.answering' .* failed: TookTooLong: ") as raised:
+        rate(Answering(answer=spin), used())
+    assert "it had computed for more than 0.1 s" in raised.value.message
 
 
 def test_a_model_cannot_change_the_arithmetic_of_the_core() -> None:

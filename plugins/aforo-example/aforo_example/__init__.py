@@ -6,10 +6,13 @@ from pydantic import Field
 
 from aforo.sdk import Amount, PricedLine, PricingModel, Quantity, Usage, divide, hookimpl
 
+aforo_sdk = "1.0"
+
 
 class Blocks(PricingModel):
     key = "example.blocks"
     summary = "Usage sold in whole blocks"
+    examples = ({"blockSize": "1000", "blockPrice": "2.00"},)
 
     block_size: Quantity = Field(gt=0, description="Units in one block.")
     block_price: Amount = Field(description="The price of one block, started or full.")

@@ -44,6 +44,15 @@ class ManualTax(TaxEngine):
 
     key = "manual"
     summary = "Rates that you write down, by jurisdiction and tax category"
+    examples = (
+        {
+            "rates": [
+                {"name": "VAT", "rate": "0.19", "jurisdiction": {"country": "DE"}},
+                {"name": "Sales tax", "rate": "0.0725", "jurisdiction": {"country": "US"}},
+                {"name": "Levy", "rate": "0.01", "inclusive": True},
+            ]
+        },
+    )
 
     rates: tuple[ManualRate, ...] = Field(default=(), max_length=RATES_MAX)
 

@@ -7,6 +7,7 @@ class Flat(PricingModel):
     key = "FLAT"
     summary = "A fee for the period, whatever is used; prorated over a part of it"
     needs_meter = False
+    examples = ({"fee": "29.00"},)
 
     fee: Amount
 

@@ -6,6 +6,7 @@ from aforo.sdk import PricedLine, PricingModel, Rate, Usage
 class PerUnit(PricingModel):
     key = "PER_UNIT"
     summary = "Every unit at the same price"
+    examples = ({"unitPrice": "0.03"},)
 
     unit_price: Rate
 

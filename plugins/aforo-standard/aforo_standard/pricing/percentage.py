@@ -25,6 +25,10 @@ class Percentage(PricingModel):
 
     key = "PERCENTAGE"
     summary = "A share of the value, with optional fixed fee per event, minimum and maximum"
+    examples = (
+        {"rate": "0.029", "fixedFee": "0.30"},
+        {"rate": "0.01", "minimumFee": "0.05", "maximumFee": "10", "scope": "EVENT"},
+    )
 
     rate: Rate = Field(description="The share: 0.029 is 2.9 %.")
     fixed_fee: Amount = Field(default=Decimal(0), description="Added for every event.")

@@ -21,6 +21,10 @@ class Quota(PricingModel):
 
     key = "QUOTA"
     summary = "The first units are included, the rest is charged per unit or per block"
+    examples = (
+        {"included": "1000", "overageUnitPrice": "0.002"},
+        {"included": "100", "blockSize": "1000", "blockPrice": "2", "blockRounding": "STARTED"},
+    )
 
     included: Quantity = Field(description="Units that cost nothing.")
     overage_unit_price: Rate | None = None

@@ -59,6 +59,15 @@ class Span:
 class TieredModel(PricingModel, ABC):
     """A pricing model with tiers; `Invalid` names the tier that does not fit, `tiers.1.upTo`."""
 
+    examples = (
+        {
+            "tiers": [
+                {"upTo": "100", "unitPrice": "1.00", "flatFee": "10"},
+                {"upTo": None, "unitPrice": "0.50", "flatFee": "5"},
+            ]
+        },
+    )
+
     tiers: tuple[Tier, ...] = Field(
         min_length=1, max_length=TIERS_MAX, description="In rising order; only the last is open."
     )

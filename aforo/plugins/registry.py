@@ -1,37 +1,39 @@
 """Finds the installed plugins, checks what they bring, and freezes it into a registry."""
 
-import asyncio
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
 import pluggy
 from pydantic.errors import PydanticUserError
 
+from aforo.plugins.door import check_version, examine
+from aforo.plugins.files import load_file
+from aforo.plugins.guard import UNPRINTABLE, told
 from aforo.sdk import (
+    AiFeature,
     Component,
     Detector,
+    Notifier,
+    PaymentGateway,
     PluginError,
     PricingModel,
     TaxEngine,
     hooks,
     settings_form,
 )
+from aforo.sdk.kinds import KINDS, Kind, kind_of
+from aforo.sdk.version import STATEMENT
 
 ENTRY_POINT_GROUP = "aforo"
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _KEY_CHARACTERS_MAX = 64
-_TOLD_CHARACTERS_MAX = 500
-# Control characters, line ends and halves of a surrogate pair: PostgreSQL stores not all of them.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-FAILURES = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
-"""All that a plugin's code can raise where nothing is awaited: none of them may end a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Source:
     """Where a component comes from."""
 
     distribution: str | None
-    """The installed distribution's name; None for a plugin that the caller handed over."""
+    """The installed distribution's name; None for a file, or what the caller handed over."""
     version: str | None
     module: str
 
@@ -48,10 +50,18 @@ class Source:
 class Registry:
     """All components by kind and key: built once at start-up, read-only after."""
 
-    pricing_models: Mapping[str, type[PricingModel]]
-    tax_engines: Mapping[str, type[TaxEngine]]
-    detectors: Mapping[str, type[Detector[Any]]]
-    sources: Mapping[type[Component], Source]
+    pricing_models: Mapping[str, type[PricingModel]] = field(default_factory=dict)
+    tax_engines: Mapping[str, type[TaxEngine]] = field(default_factory=dict)
+    payment_gateways: Mapping[str, type[PaymentGateway]] = field(default_factory=dict)
+    detectors: Mapping[str, type[Detector[Any]]] = field(default_factory=dict)
+    notifiers: Mapping[str, type[Notifier]] = field(default_factory=dict)
+    ai_features: Mapping[str, type[AiFeature[Any]]] = field(default_factory=dict)
+    sources: Mapping[type[Component], Source] = field(default_factory=dict)
+
+    def components(self, kind: Kind) -> Mapping[str, type[Component]]:
+        """All of one kind, by key."""
+        found: Mapping[str, type[Component]] = getattr(self, kind.collection)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,8 @@ class _Plugin:
     implementation: object
 
 
-def load_registry(*, extra: Sequence[object] = ()) -> Registry:
-    """Load every plugin of the entry-point group `aforo`, then `extra`, and check them all.
+def load_registry(*, extra: Sequence[object] = (), files: Sequence[Path] = ()) -> Registry:
+    """Load every plugin of the entry-point group `aforo`, then `files` and `extra`, and check all.
 
     Calls each hook once; nothing after start-up goes through pluggy again. Raises `PluginError`,
     which names the plugin and its distribution, for the first thing that is wrong.
@@ -71,33 +81,22 @@ def load_registry(*, extra: Sequence[object] = ()) -> Registry:
     manager = pluggy.PluginManager("aforo")
     manager.add_hookspecs(hooks)
     plugins: dict[str, _Plugin] = {}
-    for plugin in (*_installed(), *_handed_over(extra)):
+    for plugin in (*_installed(), *_of_files(files), *_handed_over(extra)):
         _register(manager, plugin)
         plugins[plugin.name] = plugin
 
     sources: dict[type[Component], Source] = {}
     collect = _Collector(plugins=plugins, sources=sources)
-    return Registry(
-        pricing_models=collect.by_key(PricingModel, manager.hook.register_pricing_models),
-        tax_engines=collect.by_key(TaxEngine, manager.hook.register_tax_engines),
-        detectors=collect.by_key(Detector, manager.hook.register_detectors),
-        sources=MappingProxyType(sources),
-    )
-
-
-def told(error: BaseException) -> str:
-    """The kind of an error and what it says: one line that can be stored, of bounded length."""
-    try:
-        said = str(error)[:_TOLD_CHARACTERS_MAX]
-    except Exception:  # noqa: BLE001 (a plugin's error may fail even at this)
-        said = ""
-    said = _UNPRINTABLE.sub(" ", said).strip()
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    found = {
+        kind.collection: collect.by_key(kind.base, getattr(manager.hook, kind.hook))
+        for kind in KINDS.values()
+    }
+    return Registry(**found, sources=MappingProxyType(sources))
 
 
 def is_printable(text: object, *, length_max: int) -> bool:
     """Whether it is text of 1 to `length_max` characters that can be stored and seen."""
-    return isinstance(text, str) and 0 < len(text) <= length_max and not _UNPRINTABLE.search(text)
+    return isinstance(text, str) and 0 < len(text) <= length_max and not UNPRINTABLE.search(text)
 
 
 def _installed() -> Iterator[_Plugin]:
@@ -107,6 +106,9 @@ def _installed() -> Iterator[_Plugin]:
     for dist, entry_point in found:
         distribution, version = (dist.name, dist.version) if dist else (None, None)
         name = f"plugin {entry_point.name!r} of {distribution} {version}"
+        told_before = examine(name, entry_point.module)
+        if told_before.is_read:
+            check_version(name, distribution, told_before.wanted)
         try:
             implementation = entry_point.load()
         except Exception as error:  # A plugin's import may raise anything at all.
@@ -114,7 +116,14 @@ def _installed() -> Iterator[_Plugin]:
                 f"{name} cannot be imported ({entry_point.value}): {told(error)}; "
                 f"fix or uninstall {distribution}"
             ) from error
+        if not told_before.is_read:
+            check_version(name, distribution, getattr(implementation, STATEMENT, None))
         yield _Plugin(name, distribution, version, implementation)
+
+
+def _of_files(files: Sequence[Path]) -> Iterator[_Plugin]:
+    for path in files:
+        yield _Plugin(f"the plugin {path}", None, None, load_file(path))
 
 
 def _handed_over(extra: Sequence[object]) -> Iterator[_Plugin]:
@@ -204,14 +213,34 @@ def _fault_of_name(component: type[Component]) -> str:
 
 
 def _fault_of_kind(component: type[Component]) -> str:
-    if issubclass(component, Detector) and not isinstance(
-        getattr(component, "evidence", None), type
-    ):
+    if issubclass(component, Detector) and not _has_class(component, "evidence"):
         return "does not say which evidence it wants: set `evidence = MarginEvidence`"
-    if issubclass(component, TaxEngine) and not inspect.iscoroutinefunction(component.quote):
-        return "has a `quote` that is not `async def`"
+    if issubclass(component, AiFeature):
+        if not _has_class(component, "facts"):
+            return "does not say which facts it wants: set `facts = InvoiceFacts`"
+        if component.tools:
+            return "names tools, of which this release has none: leave `tools` out"
+    for name in _AWAITED.get(kind_of(component).word, ()):
+        if not inspect.iscoroutinefunction(getattr(component, name)):
+            return f"has a `{name}` that is not `async def`"
+    if not _are_settings(component.examples):
+        return "has examples that are no sequence of settings: set `examples = ({…},)`"
     try:
         settings_form(component)
     except PydanticUserError as error:
         return f"has settings without a JSON schema: {told(error)}"
     return ""
+
+
+_AWAITED = {"tax": ("quote",), "gateway": ("charge", "find")}
+"""The methods of each kind that may ask a service, and so are awaited."""
+
+
+def _has_class(component: type[Component], name: str) -> bool:
+    return isinstance(getattr(component, name, None), type)
+
+
+def _are_settings(examples: object) -> bool:
+    return isinstance(examples, Sequence) and all(
+        isinstance(example, Mapping) for example in examples
+    )

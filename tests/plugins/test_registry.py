@@ -11,11 +11,19 @@ import pytest
 
 from aforo.plugins import Source, load_registry
 from aforo.sdk import (
+    AiFeature,
     AppliedTax,
-    Component,
+    Charge,
+    ChargeState,
     Detection,
     Detector,
+    InvoiceFacts,
     MarginEvidence,
+    Message,
+    Notification,
+    Notifier,
+    PaymentGateway,
+    PaymentRequest,
     PluginError,
     PricedLine,
     PricingModel,
@@ -24,6 +32,7 @@ from aforo.sdk import (
     Usage,
     hookimpl,
 )
+from aforo.sdk.kinds import KINDS
 
 STANDARD = {"FLAT", "PER_UNIT", "GRADUATED", "VOLUME", "PERCENTAGE", "QUOTA"}
 
@@ -51,6 +60,59 @@ class Calm(Detector[MarginEvidence]):
 
     def detect(self, evidence: MarginEvidence) -> Detection | None:  # noqa: ARG002
         return None
+
+
+class Cash(PaymentGateway):
+    key = "acme.cash"
+    summary = "Notes and coins"
+
+    async def charge(self, request: PaymentRequest) -> Charge:  # noqa: ARG002
+        return Charge(state=ChargeState.PENDING)
+
+    async def find(self, request: PaymentRequest) -> Charge | None:  # noqa: ARG002
+        return None
+
+
+class Postcard(Notifier):
+    key = "acme.postcard"
+    summary = "By mail"
+
+    def compose(self, notification: Notification) -> Message:
+        return Message(content_type="text/plain", body=notification.title)
+
+
+class Oracle(AiFeature[InvoiceFacts]):
+    key = "acme.oracle"
+    summary = "Says nothing definite"
+    facts = InvoiceFacts
+
+    def instructions(self, facts: InvoiceFacts) -> str:  # noqa: ARG002
+        return "Be vague."
+
+    def answer(self, facts: InvoiceFacts) -> str:  # noqa: ARG002
+        return "It may be."
+
+
+class Hasty(Cash):
+    key = "acme.hasty"
+
+    def find(self, request: PaymentRequest) -> None:  # type: ignore[override]  # noqa: ARG002
+        return None
+
+
+class Factless(Oracle):
+    key = "acme.factless"
+    facts = None  # type: ignore[assignment]
+
+
+class Armed(Oracle):
+    key = "acme.armed"
+    tools = ("delete_everything",)
+
+
+class Unshown(Free):
+    key = "acme.unshown"
+    examples = "price"  # type: ignore[assignment]
 
 
 class Unfinished(PricingModel):
@@ -121,19 +183,19 @@ def test_the_standard_components_come_through_the_entry_point() -> None:
     assert set(registry.pricing_models) >= STANDARD
     assert "manual" in registry.tax_engines
     assert "margin_guard" in registry.detectors
+    assert "standard.manual" in registry.payment_gateways
+    assert "standard.chat" in registry.notifiers
+    assert "standard.explain_invoice" in registry.ai_features
     source = registry.sources[registry.pricing_models["FLAT"]]
     assert source == Source("aforo-standard", "0.1.0", "aforo_standard.pricing.flat")
 
 
 def test_every_component_is_found_by_its_key_and_has_a_source() -> None:
     registry = load_registry(extra=[models(Free)])
-    kinds: list[dict[str, type[Component]]] = [
-        dict(registry.pricing_models),
-        dict(registry.tax_engines),
-        dict(registry.detectors),
-    ]
+    kinds = [registry.components(kind) for kind in KINDS.values()]
     assert all(key == component.key for kind in kinds for key, component in kind.items())
     assert set(registry.sources) == {component for kind in kinds for component in kind.values()}
+    assert all(kinds), "each kind has a component"
 
 
 def test_a_plugin_that_is_handed_over_joins_the_installed_ones() -> None:
@@ -141,11 +203,17 @@ def test_a_plugin_that_is_handed_over_joins_the_installed_ones() -> None:
         register_pricing_models=lambda: [Free],
         register_tax_engines=lambda: (NoTax,),
         register_detectors=lambda: iter([Calm]),
+        register_payment_gateways=lambda: [Cash],
+        register_notifiers=lambda: [Postcard],
+        register_ai_features=lambda: [Oracle],
     )
     registry = load_registry(extra=[acme])
     assert registry.pricing_models["acme.free"] is Free
     assert registry.tax_engines["acme.none"] is NoTax
     assert registry.detectors["acme.calm"] is Calm
+    assert registry.payment_gateways["acme.cash"] is Cash
+    assert registry.notifiers["acme.postcard"] is Postcard
+    assert registry.ai_features["acme.oracle"] is Oracle
     assert registry.sources[Free] == Source(None, None, __name__)
     assert set(registry.pricing_models) >= STANDARD
 
@@ -192,6 +260,10 @@ def test_a_key_is_given_once_also_within_a_plugin() -> None:
         ("register_detectors", Blind, "Blind does not say which evidence it wants"),
         ("register_detectors", Free, "is no subclass of Detector"),
         ("register_tax_engines", Blocking, "Blocking has a `quote` that is not `async def`"),
+        ("register_payment_gateways", Hasty, "Hasty has a `find` that is not `async def`"),
+        ("register_ai_features", Factless, "Factless does not say which facts it wants"),
+        ("register_ai_features", Armed, "Armed names tools, of which this release has none"),
+        ("register_pricing_models", Unshown, "Unshown has examples that are no sequence"),
     ],
 )
 def test_each_kind_has_its_own_rules(hook: str, component: object, told: str) -> None:
@@ -204,7 +276,7 @@ def test_a_misspelt_hook_is_named_with_the_one_that_was_meant() -> None:
         "plugin 'acme' has no such hook: 'register_pricing_modells'; "
         "did you mean 'register_pricing_models'?"
     )
-    assert "there are register_detectors, " in refusal(plugin(send_money=lambda: [Free]))
+    assert "there are register_ai_features, " in refusal(plugin(send_money=lambda: [Free]))
 
 
 def test_a_hook_with_arguments_is_refused() -> None:
@@ -250,7 +322,7 @@ def install(
             f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
         )
         (info / "entry_points.txt").write_text(f"[aforo]\nmain = {module}\n")
-        (tmp_path / f"{module}.py").write_text(source)
+        (tmp_path / f"{module}.py").write_text(f'aforo_sdk = "1.0"\n{source}')
 
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
