@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PLUGINS := plugins/aforo-standard
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test check format schema sdk bench serve worker docs graphiql lock clean
+.PHONY: help demo demo-reset test check format schema schema-check sdk bench serve worker docs graphiql lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,13 +39,18 @@ check: $(BIN)/.dev ## format, lint, types, contracts, dependencies
 	@$(BIN)/mypy
 	@PYTHONPATH=plugins/aforo-example $(BIN)/lint-imports --no-cache
 	@$(BIN)/deptry .
+	@$(BIN)/aforo schema check
 
 format: $(BIN)/.dev ## write the code as `make check` wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-schema: $(BIN)/.dev ## write schema.graphql from the code
+schema: $(BIN)/.dev ## write schema.graphql and the list of its changes from the code
 	@$(BIN)/aforo schema > schema.graphql
+	@$(BIN)/aforo schema changelog > docs/schema/changelog.md
+
+schema-check: $(BIN)/.dev ## refuse a breaking change of the schema that CHANGELOG.md does not declare
+	@$(BIN)/aforo schema check
 
 sdk: $(BIN)/.dev ## write the surface of the SDK and the table of its versions
 	@$(BIN)/python -m tests.sdk.surface

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aforo.sdk.errors import AforoError
+from aforo.sdk.errors import AforoError, Invalid
 from aforo.settings import Settings, SettingsError, from_environment
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ app = typer.Typer(
 
 plugins_app = typer.Typer(help="List, write and check plugins.", add_completion=False)
 app.add_typer(plugins_app, name="plugins", invoke_without_command=True)
+schema_app = typer.Typer()
+app.add_typer(schema_app, name="schema")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Folder = Annotated[
@@ -38,6 +40,8 @@ PluginFiles = Annotated[
         "--plugin", help="Load a plugin of a single file, for trying things out; may be repeated."
     ),
 ]
+Releases = Annotated[Path, typer.Option(help="The schemas of the releases, a file each.")]
+DEFAULT_RELEASES = Path("docs/schema/releases")
 DEFAULT_FOLDER = Path(".aforo")
 ADDRESSES = ("AFORO_DATABASE_URL", "AFORO_REDIS_URL", "AFORO_CLICKHOUSE_URL")
 INTERRUPTED = 130
@@ -150,12 +154,72 @@ def tenant(
     process.run(lambda: _create_tenant(settings, name, test=test))
 
 
-@app.command()
-def schema() -> None:
-    """Print the GraphQL schema."""
+@schema_app.callback(invoke_without_command=True)
+def schema(
+    context: typer.Context,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version of the schema instead.")
+    ] = False,
+) -> None:
+    """Print the GraphQL schema, or see what changed in it."""
     from aforo.api.schema import schema_text
+    from aforo.api.sdl import schema_version
 
-    sys.stdout.write(schema_text())
+    if context.invoked_subcommand is None:
+        sys.stdout.write(f"{schema_version()}\n" if version else schema_text())
+
+
+@schema_app.command("diff")
+def schema_diff(
+    old: Annotated[Path, typer.Argument(help="The schema of before.")],
+    new: Annotated[
+        Path | None, typer.Argument(help="The schema of after; that of this code if not given.")
+    ] = None,
+) -> None:
+    """List what changed between two schemas; exit code 1 where it may break a client."""
+    from aforo.api.schema import schema_text
+    from aforo.api.schema_changes import Severity, changes_between, report
+
+    changes = changes_between(_text_of(old), _text_of(new) if new else schema_text())
+    print("\n".join(report(changes)) or "Nothing changed.")
+    if any(each.severity is Severity.BREAKING for each in changes):
+        sys.exit(1)
+
+
+@schema_app.command("changelog")
+def schema_changelog(*, releases: Releases = DEFAULT_RELEASES) -> None:
+    """Print the changes from release to release, and up to this code."""
+    from aforo.api.schema import schema_text
+    from aforo.api.schema_changes import changelog_page
+
+    sys.stdout.write(changelog_page(_released(releases), schema_text()))
+
+
+@schema_app.command("check")
+def schema_check(
+    *,
+    releases: Releases = DEFAULT_RELEASES,
+    changelog: Annotated[Path, typer.Option(help="Where breaking changes are declared.")] = Path(
+        "CHANGELOG.md"
+    ),
+) -> None:
+    """Refuse breaking changes since the last release that the changelog does not declare."""
+    from aforo.api.schema import schema_text
+    from aforo.api.schema_changes import check_declared
+
+    check_declared(_released(releases), schema_text(), _text_of(changelog))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _released(folder: Path) -> dict[str, str]:
+    return {path.stem: _text_of(path) for path in folder.glob("*.graphql")}
 
 
 @plugins_app.callback()

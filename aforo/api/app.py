@@ -22,6 +22,7 @@ from aforo.api.observe import Observed
 from aforo.api.protocol import GraphQLService
 from aforo.api.requests import Refused
 from aforo.api.schema import schema as SCHEMA  # noqa: N812 — the constant of this name.
+from aforo.api.sdl import SchemaFile
 from aforo.api.transport import GraphQLHttp
 from aforo.api.websocket import GraphQLWebSocket
 from aforo.sdk.errors import Unavailable
@@ -41,6 +42,7 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
             Route("/graphql", GraphQLHttp(service, page=_no_page if production else _page)),
             WebSocketRoute("/graphql", GraphQLWebSocket(service)),
             Route("/v1/events", events, methods=["POST"]),
+            Route("/schema.graphql", SchemaFile(runtime).get, methods=["GET"]),
             Route("/healthz", health.healthz, methods=["GET"]),
             Route("/readyz", health.readyz, methods=["GET"]),
             *([] if production else ide.routes()),

@@ -1,5 +1,6 @@
 """Short ways to create things through GraphQL, for tests."""
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -109,6 +110,12 @@ def http(runtime: Runtime, tenant: NewTenant) -> httpx2.AsyncClient:
         base_url="http://aforo.test",
         headers={"Authorization": f"Bearer {tenant.key.token}"},
     )
+
+
+def in_production(runtime: Runtime) -> Runtime:
+    """The same pools under the settings of production, without what is for development alone."""
+    settings = dataclasses.replace(runtime.settings, production=True, allow_loopback_calls=False)
+    return dataclasses.replace(runtime, settings=settings)
 
 
 def poster(client: httpx2.AsyncClient) -> GraphQL:

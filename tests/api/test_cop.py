@@ -1,6 +1,5 @@
 """The twelve checks of the scanner graphql-cop: what they ask, and what they take for a finding."""
 
-import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
+from tests.api.forms import in_production
 
 Client = httpx2.AsyncClient
 Check = Callable[[Client], Awaitable[bool]]
@@ -141,11 +141,8 @@ async def unhandled_errors(client: Client) -> bool:
 @pytest.fixture
 async def strangers_meet(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[Client]:
     """The application as it is in production, with a key: who has none gets no further."""
-    settings = dataclasses.replace(runtime.settings, production=True)
     async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(
-            app=create_app(dataclasses.replace(runtime, settings=settings))
-        ),
+        transport=httpx2.ASGITransport(app=create_app(in_production(runtime))),
         base_url="http://aforo.test",
         headers={"Authorization": f"Bearer {tenant.key.token}"},
     ) as opened:

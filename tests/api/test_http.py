@@ -1,6 +1,5 @@
 """GraphQL over HTTP: odd requests, media types, methods, limits, masking."""
 
-import dataclasses
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +11,7 @@ from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key
 from aforo.tenants.permissions import Permission
+from tests.api.forms import in_production
 
 pytestmark = pytest.mark.anyio
 
@@ -265,8 +265,7 @@ async def test_siblings_share_one_query(small_client: httpx2.AsyncClient) -> Non
 async def test_production_hides_the_schema_and_the_page(
     runtime: Runtime, tenant: NewTenant
 ) -> None:
-    settings = dataclasses.replace(runtime.settings, production=True)
-    app = create_app(dataclasses.replace(runtime, settings=settings))
+    app = create_app(in_production(runtime))
     async with httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app=app),
         base_url="http://aforo.test",

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ import pytest
 from aforo.api.app import create_app
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
-from tests.api.forms import GraphQL
+from tests.api.forms import GraphQL, in_production
 from tests.api.server import serving
 from tests.api.shop import Shop
 from tests.clients.node import Node, installed
@@ -51,8 +50,7 @@ async def address(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[Address]
 @pytest.fixture
 async def production(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[Address]:
     """The application as strangers meet it, on a free port."""
-    settings = dataclasses.replace(runtime.settings, production=True)
-    async with serving(create_app(dataclasses.replace(runtime, settings=settings))) as port:
+    async with serving(create_app(in_production(runtime))) as port:
         yield Address(f"http://127.0.0.1:{port}", tenant.key.token)
 
 
