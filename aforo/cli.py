@@ -146,12 +146,15 @@ def tenant(
     test: Annotated[
         bool, typer.Option("--test", help="A sandbox, whose numbers are no real money.")
     ] = False,
+    owner: Annotated[
+        str | None, typer.Option(help="E-mail address of its first owner, who is invited.")
+    ] = None,
 ) -> None:
-    """Create a tenant and print its first API key, this once."""
+    """Create a tenant and print its first API key, and its owner's invitation, this once."""
     from aforo import process
 
     settings = from_environment()
-    process.run(lambda: _create_tenant(settings, name, test=test))
+    process.run(lambda: _create_tenant(settings, name, test=test, owner=owner))
 
 
 @schema_app.callback(invoke_without_command=True)
@@ -337,7 +340,7 @@ async def _migrate(settings: Settings) -> None:
     print("\n".join(f"applied {name}" for name in applied) or "nothing was missing")
 
 
-async def _create_tenant(settings: Settings, name: str, *, test: bool) -> None:
+async def _create_tenant(settings: Settings, name: str, *, test: bool, owner: str | None) -> None:
     from aforo.api.relay import global_id
     from aforo.storage.readiness import ready_runtime
     from aforo.tenants.commands import create_tenant
@@ -345,11 +348,15 @@ async def _create_tenant(settings: Settings, name: str, *, test: bool) -> None:
 
     environment = Environment.TEST if test else Environment.LIVE
     async with ready_runtime(settings) as runtime:
-        created = await create_tenant(runtime, name=name, environment=environment)
+        created = await create_tenant(
+            runtime, name=name, environment=environment, owner_email=owner
+        )
     shown = {
         "tenant": global_id("Tenant", created.tenant.tenant_id),
         "apiKey": created.key.token,
     }
+    if created.invitation is not None:
+        shown["invitation"] = created.invitation.token
     print(json.dumps(shown, indent=2))
 
 

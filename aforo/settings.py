@@ -1,6 +1,7 @@
 """The environment, read once into one frozen object."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -12,7 +13,11 @@ from aforo.sdk.errors import AforoError
 PREFIX = "AFORO_"
 PORT_MAX = 65_535
 SECRET_CHARACTERS_MIN = 32
+PROXIES_MAX = 10
 _ALIKE = 0.85
+_ORIGIN = re.compile(
+    r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?"
+)
 _SWITCH = {"0": False, "false": False, "1": True, "true": True}
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 """All mean the last one."""
@@ -21,6 +26,7 @@ SCHEMES = {
     "owner_database_url": POSTGRES_SCHEMES,
     "redis_url": ("redis", "rediss", "unix"),
     "clickhouse_url": ("http", "https"),
+    "public_url": ("https", "http"),
     "otlp_endpoint": ("http", "https"),
 }
 
@@ -50,6 +56,10 @@ class Settings:
     """Where sealed segments are archived, and the embedded engines keep their files."""
     host: str = "127.0.0.1"
     port: int = 8080
+    public_url: str = ""
+    """The origin under which browsers reach the API; without it, that of each request."""
+    proxies: int = 0
+    """How many proxies stand in front, each of which adds to `X-Forwarded-For`."""
     production: bool = False
     """Hides introspection and the query page, and calls others by https only."""
     allow_loopback_calls: bool = False
@@ -111,6 +121,11 @@ def _misspelt(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
+    if (proxies := values.get("proxies")) is not None and proxies > PROXIES_MAX:
+        yield f"AFORO_PROXIES must be at most {PROXIES_MAX}, not {proxies}"
+    public_url = values.get("public_url")
+    if public_url and not _ORIGIN.fullmatch(public_url):
+        yield "AFORO_PUBLIC_URL must be an origin without a path, such as https://aforo.example"
     for name in ("key_pepper", "master_key"):
         if (secret := values.get(name)) and len(secret) < SECRET_CHARACTERS_MIN:
             yield f"{_variable(name)} must have at least {SECRET_CHARACTERS_MIN} characters"

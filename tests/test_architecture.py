@@ -2,8 +2,6 @@
 
 import ast
 import re
-import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,6 @@ from aforo.storage.postgres import APP_ROLE, SYSTEM_ROLE
 from aforo.storage.scope import Runtime
 
 ROOT = Path(__file__).parents[1]
-CONTRACTS = {
-    contract["id"]: contract
-    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
-        "contracts"
-    ]
-}
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 
 
@@ -99,105 +91,6 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
             yield node
 
 
-# Who may wait, and who may import what.
-
-STAGES = {module.removeprefix("aforo.") for module in CONTRACTS["pure"]["source_modules"]}
-LAYERS = [re.split(r" [:|] ", line) for line in CONTRACTS["layers"]["layers"]]
-SHELL = {*LAYERS[0], "worker", "api", "storage", "telemetry"}
-"""They wait for engines and clients; of the stages only those the import contract names do."""
-FOUNDATION = {"plugins", "settings", "sdk"}
-
-
-def touches_the_world(path: Path) -> bool:
-    """Whether the import contract lets this file of a stage know a driver."""
-    module = ".".join(path.with_suffix("").parts)
-    named = [line.split(" -> ")[0] for line in CONTRACTS["pure"]["ignore_imports"]]
-    return any(
-        re.fullmatch(name.replace(".", r"\.").replace("*", "[a-z_]+"), module) for name in named
-    )
-
-
-AWAITED = {"quote": ("tax", "TaxEngine"), "charge": ("payment", "PaymentGateway")}
-AWAITED["find"] = AWAITED["charge"]
-
-
-def asks_a_vendor(path: Path, method: str) -> bool:
-    """A tax engine and a payment gateway ask a service over the network, so these may wait."""
-    file, kind = AWAITED.get(method, ("", ""))
-    return bool(kind) and (
-        path == Path(f"aforo/sdk/{file}.py") or f"({kind}" in (ROOT / path).read_text()
-    )
-
-
-def test_only_the_shell_is_async() -> None:
-    waiting = {
-        (path, node.name)
-        for path in CORE + PLUGGED
-        for node in functions(parsed(path))
-        if isinstance(node, ast.AsyncFunctionDef)
-        and not (path.parts[0] == "aforo" and path.parts[1].removesuffix(".py") in SHELL)
-        and not touches_the_world(path)
-        and not asks_a_vendor(path, node.name)
-        # The contract suites run what waits in a loop of their own.
-        and not path.is_relative_to("aforo/sdk/testing")
-    }
-    assert waiting == set()
-
-
-def test_events_are_read_through_the_views_that_demand_a_tenant() -> None:
-    past_the_views = re.compile(r"\b(?:FROM|JOIN) +(?:events|bill_run_event_index)\b")
-    texts = {path: (ROOT / path).read_text() for path in CORE}
-    assert any("FROM events_of(" in text or "{EVENTS}" in text for text in texts.values())
-    assert [path for path, text in texts.items() if past_the_views.search(text)] == []
-
-
-def test_every_package_has_its_layer_and_every_stage_is_pure_by_contract() -> None:
-    there = {path.parts[1].removesuffix(".py") for path in CORE if path.parts[1] != "__init__.py"}
-    assert there == {name for line in LAYERS for name in line}
-    assert there - SHELL - FOUNDATION == STAGES
-
-
-def test_the_import_contracts_know_every_plugin() -> None:
-    packages = {parent.name for plugin in PLUGINS for parent in package_folders(plugin)}
-    assert packages == set(CONTRACTS["plugins"]["source_modules"])
-
-
-def test_a_plugin_imports_nothing_else_of_aforo_than_the_sdk() -> None:
-    names = {name for path in PLUGGED for name in imported(path) if name.split(".")[0] == "aforo"}
-    assert names == {"aforo.sdk"}
-
-
-def test_the_sdk_imports_only_pydantic_and_pluggy() -> None:
-    suites = Path("aforo/sdk/testing")
-    paths = [path for path in CORE if path.is_relative_to("aforo/sdk")]
-    names = {name for path in paths for name in imported(path) if path.parent != suites}
-    foreign = {name.split(".")[0] for name in names} - sys.stdlib_module_names
-    assert foreign == {"aforo", "pydantic", "pluggy"}
-    assert "aforo.sdk.testing" not in names  # pytest is needed by nobody who only runs.
-    tested = {name for path in paths for name in imported(path) if path.parent == suites}
-    assert {name.split(".")[0] for name in tested} - sys.stdlib_module_names <= {
-        "aforo",
-        "pydantic",
-        "pytest",
-    }
-    names |= tested
-    assert [name for name in names if re.match(r"aforo(?!\.sdk)", name)] == []
-
-
-def package_folders(plugin: Path) -> list[Path]:
-    return [file.parent for file in plugin.glob("*/__init__.py") if file.parent.name != "tests"]
-
-
-def imported(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-    return names
-
-
 # What is promised outside.
 
 HOOKS = sorted(name for name in dir(hooks) if name.startswith("register_"))
@@ -224,16 +117,30 @@ def test_the_schema_that_is_published_is_the_one_that_is_served() -> None:
 # What PostgreSQL itself says.
 
 NO_ROWS_OF_TENANTS = {"alembic_version": "alembic's own note of how far the schema has come"}
+OF_ACCOUNTS = {"account": "a person is no tenant's: walled by the account of the transaction"}
+OF_THE_SYSTEM_ALONE = {"sign_in_count": "numbers by bucket, of whom nobody can tell"}
 
 INDEXES_ACROSS_TENANTS = {
     "api_key_public_id_key": "a request names its tenant by its key",
+    "account_pkey": "an account is no tenant's",
+    "account_email_key": "who signs in names his account by an address",
+    "member_by_account": "a person sees his memberships in every tenant",
+    "member_session_by_account": "a changed password ends the person's sessions in every tenant",
+    "sign_in_count_pkey": "sign-ins are counted before it is known whose they are",
     "job_due": "the relay looks for the work of every tenant",
     "event_inbox_unsealed": "the sealer takes the events of every tenant in order",
     "segment_unconfirmed": "the sealer confirms the segments of every tenant in order",
     "idempotent_answer_age": "the worker forgets the old answers of every tenant",
 }
 
+KEYS_TO_ACCOUNTS = {"member.account_id_fkey", "member_session.account_id_fkey"}
+"""An account is no tenant's, so a key to one cannot hold within a tenant."""
+
 MORE_THAN_APPEND = {
+    "account": "select insert update",  # To change the password.
+    "member": "select insert update",  # To change the role.
+    "invitation": "select insert update",  # To accept it.
+    "member_session": "select insert update delete",  # What is over is forgotten.
     "api_key": "select insert update",  # To revoke it.
     "job": "select insert update",  # To mark it done in the transaction of its work.
     "customer": "select insert update",  # To lock it.
@@ -252,6 +159,8 @@ MORE_THAN_APPEND = {
 
 ACROSS_TENANTS = {
     "api_key": "select",  # To find the tenant of a request.
+    "account": "select",  # To find whose address it is that signs in.
+    "sign_in_count": "select insert update",  # To count before anybody is known.
     "event_key": "select delete",  # To forget keys that are old enough.
     "event_inbox": "select update delete",  # To seal it.
     "segment": "select insert update",
@@ -291,12 +200,19 @@ async def test_every_table_has_forced_row_security_and_a_policy(
     policies = await rows(catalogue, "SELECT tablename, roles, qual FROM pg_policies")
     # A partition is reached through its whole; alone, without a policy, it shows nothing.
     whole = {name for name, row in tables.items() if not row.part} - set(NO_ROWS_OF_TENANTS)
+    by_account = {
+        row.tablename
+        for row in policies
+        if (row.qual or "").startswith("(id = (current_setting('aforo.account_id'")
+        and row.roles == [APP_ROLE]
+    }
+    assert by_account == set(OF_ACCOUNTS)
     by_tenant = {
         row.tablename
         for row in policies
         if "aforo.tenant_id" in (row.qual or "") and row.roles == [APP_ROLE]
     }
-    assert by_tenant == whole
+    assert by_tenant == whole - set(OF_ACCOUNTS) - set(OF_THE_SYSTEM_ALONE)
     across = {row.tablename for row in policies if SYSTEM_ROLE in row.roles}
     assert across == set(ACROSS_TENANTS)
 
@@ -338,7 +254,8 @@ async def test_the_application_owns_nothing_and_cannot_get_past_the_walls(
 async def test_the_application_may_do_to_a_table_what_it_needs_and_no_more(
     catalogue: AsyncConnection,
 ) -> None:
-    appended = dict.fromkeys(set(SQLModel.metadata.tables) - set(MORE_THAN_APPEND), "select insert")
+    tables = set(SQLModel.metadata.tables) - set(OF_THE_SYSTEM_ALONE)
+    appended = dict.fromkeys(tables - set(MORE_THAN_APPEND), "select insert")
     assert await granted(catalogue, APP_ROLE) == MORE_THAN_APPEND | appended
 
 
@@ -390,4 +307,5 @@ async def test_every_foreign_key_holds_within_one_tenant(catalogue: AsyncConnect
     )
     assert len(keys) > 20
     composite = re.compile(r"FOREIGN KEY \(tenant_id, \w+\) REFERENCES \w+\(tenant_id, id\)")
-    assert [row.name for row in keys if not composite.fullmatch(row.definition)] == []
+    others = {row.name for row in keys if not composite.fullmatch(row.definition)}
+    assert others == KEYS_TO_ACCOUNTS

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aforo.api import ide
+from aforo.api import auth, ide
 from aforo.api.answers import error_response
 from aforo.api.documents import Documents
 from aforo.api.health import Health
@@ -43,6 +43,7 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
             WebSocketRoute("/graphql", GraphQLWebSocket(service)),
             Route("/v1/events", events, methods=["POST"]),
             Route("/schema.graphql", SchemaFile(runtime).get, methods=["GET"]),
+            *auth.routes(),
             Route("/healthz", health.healthz, methods=["GET"]),
             Route("/readyz", health.readyz, methods=["GET"]),
             *([] if production else ide.routes()),
@@ -104,7 +105,7 @@ def _add_headers(message: Message, request_id: str) -> None:
     headers["X-Request-Id"] = request_id
     headers.setdefault("Cache-Control", "no-store")
     headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.add_vary_header("Accept, Authorization")
+    headers.add_vary_header("Accept, Authorization, Cookie")
 
 
 def _page(request: Request) -> Awaitable[Response] | None:

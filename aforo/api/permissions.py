@@ -40,6 +40,9 @@ READ: Mapping[str, Permission] = MappingProxyType(
     {
         "ApiKey": Permission.ACCESS_READ,
         "NewApiKey": Permission.ACCESS_READ,
+        "Invitation": Permission.ACCESS_READ,
+        "Member": Permission.ACCESS_READ,
+        "NewInvitation": Permission.ACCESS_READ,
         "CostRate": Permission.CATALOG_READ,
         "Entitlement": Permission.CATALOG_READ,
         "Meter": Permission.CATALOG_READ,
@@ -84,6 +87,7 @@ OPEN_TYPES: Mapping[str, str] = MappingProxyType(
         "ConflictProblem": "it answers the mutation that the caller was allowed to ask for",
         "InvalidProblem": "it answers the mutation that the caller was allowed to ask for",
         "NotFoundProblem": "it answers the mutation that the caller was allowed to ask for",
+        "Viewer": "whoever is known may know what he is and may do",
         "Tenant": "whoever speaks for a tenant may know its name",
     }
 )

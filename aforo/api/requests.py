@@ -39,10 +39,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A key as it was presented, with whom it speaks for; long streams look again."""
+    """A key or session as it was presented, with whom it speaks for; long streams look again."""
 
     token: str = field(repr=False)
     caller: Caller
+    is_session: bool = False
+    """Whether it is a member's session, out of a cookie, and no key."""
 
 
 def bearer_token(connection: HTTPConnection) -> str | None:

@@ -14,6 +14,7 @@ from aforo.api.catalog import CatalogQuery
 from aforo.api.catalog_changes import CatalogMutation
 from aforo.api.context import Info
 from aforo.api.fields import field
+from aforo.api.members import MemberMutation, MemberQuery
 from aforo.api.metering import MeteringQuery, MeteringSubscription
 from aforo.api.permissions import OPEN, undeclared
 from aforo.api.plugins import PluginQuery
@@ -57,6 +58,7 @@ _QUERIES = (
     NodeQuery,
     TenantQuery,
     ApiKeyQuery,
+    MemberQuery,
     CatalogQuery,
     SubscriptionQuery,
     MeteringQuery,
@@ -68,6 +70,7 @@ _QUERIES = (
 )
 _MUTATIONS = (
     ApiKeyMutation,
+    MemberMutation,
     CatalogMutation,
     SubscriptionMutation,
     WalletMutation,

@@ -9,10 +9,11 @@ from typing import Self
 
 import structlog
 
+from aforo.api.callers import recognised
 from aforo.api.requests import Credential
 from aforo.sdk.errors import Unavailable
 from aforo.storage.scope import Runtime
-from aforo.tenants.queries import Caller, authenticate_all
+from aforo.tenants.queries import Caller
 
 RECHECK_SECONDS = 3.0
 """Who opened a stream is looked up again this often; the promise is 5 s."""
@@ -79,8 +80,7 @@ class Streams:
                 watch: watch.credential for watch in self._open if watch.credential is not None
             }
             try:
-                tokens = {credential.token for credential in known.values()}
-                callers = await authenticate_all(self._runtime, tokens)
+                callers = await recognised(self._runtime, known.values())
             except Unavailable:
                 continue  # While PostgreSQL is away nothing can have been revoked there.
             except Exception:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from aforo.api.answers import Unreadable, decode_json, json_response
+from aforo.api.callers import caller_of
 from aforo.api.documents import DocumentRefused, Operation, Request
 from aforo.api.errors import format_aforo_error, masked
 from aforo.api.idempotency import REPLAYED_HEADER, key_of
@@ -26,9 +27,7 @@ from aforo.api.protocol import (
 from aforo.api.requests import (
     Credential,
     Refused,
-    bearer_token,
     demand_json,
-    identify,
     read_body,
 )
 from aforo.api.sse import EventStream, SingleEvent
@@ -69,7 +68,7 @@ class GraphQLHttp:
             if request.method == "GET" and (shown := self._page(request)) is not None:
                 return await shown
             media_type = preferred_type(request.headers.get("accept", ""))
-            credential = await identify(self._service.runtime, bearer_token(request))
+            credential = await caller_of(self._service.runtime, request)
             return await self._answer(request, credential, media_type)
         except Refused as refused:
             errors = {"errors": refusal_errors(refused)}

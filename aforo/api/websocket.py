@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from aforo.api.answers import Unreadable, decode_json, encode_json
+from aforo.api.callers import caller_of_socket
 from aforo.api.documents import DocumentRefused
 from aforo.api.errors import FormattedError, masked
 from aforo.api.protocol import (
@@ -19,7 +20,7 @@ from aforo.api.protocol import (
     read_request,
     refusal_errors,
 )
-from aforo.api.requests import Credential, Refused, bearer_token, identify, token_of
+from aforo.api.requests import Credential, Refused, token_of
 from aforo.api.streams import End
 from aforo.sdk.errors import Unavailable
 
@@ -150,7 +151,7 @@ class _Connection:
         given = {str(name).lower(): value for name, value in (payload or {}).items()}
         token = token_of(given.get("authorization") or given.get("apikey"))
         try:
-            return await identify(self._service.runtime, token or bearer_token(self._socket))
+            return await caller_of_socket(self._service.runtime, self._socket, token)
         except Refused as error:
             raise SocketClosed(4401, "Unauthorized: send the API key in connection_init") from error
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlmodel import col
+from sqlmodel import SQLModel, col
 
 from aforo.sdk.errors import Conflict
 from aforo.storage.scope import Scope
@@ -85,7 +85,7 @@ def one_of(column: Any, ids: Collection[UUID]) -> sa.ColumnElement[bool]:
     return col(column) == sa.any_(sa.literal(list(ids), ARRAY(sa.Uuid)))
 
 
-async def add_unique(scope: Scope, row: TenantTable, *, taken: Conflict) -> None:
+async def add_unique(scope: Scope, row: SQLModel, *, taken: Conflict) -> None:
     """Insert a row; raises `taken` where another row holds what must be unique.
 
     The transaction is over then: let the error leave the scope.

@@ -39,6 +39,9 @@ _ENTER = sa.text(
     "SELECT set_config('aforo.tenant_id', :tenant_id, true), set_config('aforo.now', :now, true)"
 )
 
+_ENTER_ACCOUNT = sa.text("SELECT set_config('aforo.account_id', :account_id, true)")
+_NO_TENANT = TenantId(UUID(int=0))
+
 log = structlog.get_logger()
 
 
@@ -53,6 +56,11 @@ class Scope:
     live: redis.TenantLive
     plugins: Registry
     master_key: MasterKey
+
+    async def enter_account(self, account_id: UUID) -> None:
+        """See the row of this account too, in this transaction: for what must happen to a member
+        and to the member's account together."""
+        await self.db.execute(_ENTER_ACCOUNT, {"account_id": str(account_id)})
 
     async def data_key(self) -> DataKey:
         """The key for the tenant's secrets at rest, made at its first use.
@@ -110,6 +118,15 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountScope:
+    """One account, one transaction, one moment: its row, its memberships and its sessions."""
+
+    account_id: UUID
+    now: datetime
+    db: AsyncSession
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """What one process shares: connection pools, the way out, the plugin registry, the clock."""
 
@@ -149,6 +166,20 @@ class Runtime:
                 )
         reached("scope.committed")
         await live.flush()
+
+    @asynccontextmanager
+    async def account(self, account_id: UUID) -> AsyncIterator[AccountScope]:
+        """Open a transaction that can see only this account, with its own rows in every tenant;
+        commit unless it raises.
+
+        Raises: `Unavailable` where PostgreSQL cannot be reached.
+        """
+        now = self.clock.now()
+        with engine_faults():
+            async with self.app_sessions.begin() as db:
+                await db.execute(_ENTER, {"tenant_id": str(_NO_TENANT), "now": now.isoformat()})
+                await db.execute(_ENTER_ACCOUNT, {"account_id": str(account_id)})
+                yield AccountScope(account_id, now, db)
 
     @asynccontextmanager
     async def system(self, reason: str) -> AsyncIterator[AsyncSession]:

@@ -14,8 +14,9 @@ from aforo.storage.event_types import EventType
 from aforo.storage.scope import Runtime, Scope
 from aforo.storage.tables import new_id
 from aforo.tenants.keys import make_token
+from aforo.tenants.members import OPERATOR, IssuedInvitation, invite
 from aforo.tenants.models import ApiKey, Environment, Tenant
-from aforo.tenants.permissions import EVERY_PERMISSION, Permission
+from aforo.tenants.permissions import EVERY_PERMISSION, Permission, Role
 from aforo.tenants.queries import tenant as tenant_in_scope
 
 NAME_CHARACTERS_MAX = 200
@@ -33,19 +34,25 @@ class IssuedKey:
 
 @dataclass(frozen=True, slots=True)
 class NewTenant:
-    """A tenant with the key that it starts with."""
+    """A tenant with the key that it starts with, and the invitation of its first owner."""
 
     tenant: Tenant
     key: IssuedKey
+    invitation: IssuedInvitation | None = None
 
 
 async def create_tenant(
-    runtime: Runtime, *, name: str, environment: Environment = Environment.LIVE
+    runtime: Runtime,
+    *,
+    name: str,
+    environment: Environment = Environment.LIVE,
+    owner_email: str | None = None,
 ) -> NewTenant:
-    """Create a tenant and its first key, which may do everything.
+    """Create a tenant and its first key, which may do everything, and ask its first owner in.
 
     Takes the runtime, not a scope: there is no tenant to be in the scope of yet. Raises `Invalid`.
     """
+    pepper = runtime.settings.key_pepper
     tenant_id = TenantId(new_id())
     async with runtime.scope(tenant_id) as scope:
         tenant = Tenant(
@@ -56,10 +63,13 @@ async def create_tenant(
         )
         scope.db.add(tenant)
         await scope.db.flush()
-        key = await create_api_key(
-            scope, name="First key", scopes=EVERY_PERMISSION, pepper=runtime.settings.key_pepper
-        )
-    return NewTenant(tenant, key)
+        key = await create_api_key(scope, name="First key", scopes=EVERY_PERMISSION, pepper=pepper)
+        invitation = None
+        if owner_email is not None:
+            invitation = await invite(
+                scope, granter=OPERATOR, email=owner_email, role=Role.OWNER, pepper=pepper
+            )
+    return NewTenant(tenant, key, invitation)
 
 
 async def create_api_key(

@@ -1,13 +1,23 @@
-"""Tables of the tenants and their API keys."""
+"""Tables of the tenants, their API keys and their members."""
 
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlmodel import Field
+from sqlmodel import Field, SQLModel
 
-from aforo.storage.tables import NOW_DEFAULT, TenantRow, TenantTable, choice, moment
+from aforo.storage.tables import (
+    NOW_DEFAULT,
+    TenantRow,
+    TenantTable,
+    belongs_to,
+    choice,
+    moment,
+    new_id,
+)
+from aforo.tenants.permissions import Role
 
 
 class Environment(StrEnum):
@@ -48,3 +58,112 @@ class ApiKey(TenantTable, table=True):
     """Of the secret before the last rotation,"""
     previous_until: datetime | None = moment(default=None)
     """which is good until then."""
+
+
+class MemberState(StrEnum):
+    """Whether a member may sign in."""
+
+    ACTIVE = "active"
+    REMOVED = "removed"
+
+
+class SignInMethod(StrEnum):
+    """How a session began."""
+
+    PASSWORD = "password"  # noqa: S105 — the name of a way, and no password.
+    OIDC = "oidc"
+
+
+class Account(SQLModel, table=True):
+    """Who signs in by password: one person, of however many tenants. It is no tenant's.
+
+    Nobody but the person himself changes it: neither a tenant nor its identity provider can, for
+    they would get at the person's other tenants.
+    """
+
+    __tablename__ = "account"
+    __table_args__ = (sa.UniqueConstraint("email"),)
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    created_at: datetime = moment()
+    email: str
+    password_hash: str
+    password_version: int
+    """Counts its changes; what was signed under an earlier one is void."""
+    data_key: bytes
+    """Wrapped by the master key; seals the secret of the codes."""
+    totp_secret: bytes | None = None
+    totp_confirmed_at: datetime | None = moment(default=None)
+    totp_step: int = Field(default=0, sa_type=sa.BigInteger)
+    """The last half minute whose code was used: no code is taken twice."""
+    recovery_hashes: list[bytes] = Field(default_factory=list, sa_type=ARRAY(sa.LargeBinary))
+
+
+class Member(TenantTable, table=True):
+    """A person in a tenant, with a role there."""
+
+    __tablename__ = "member"
+    __table_args__ = (
+        sa.UniqueConstraint("tenant_id", "email"),
+        sa.UniqueConstraint("tenant_id", "account_id"),
+        sa.Index("member_by_account", "account_id"),
+    )
+
+    email: str
+    name: str
+    role: Role = choice(Role)
+    state: MemberState = choice(MemberState)
+    account_id: UUID | None = Field(default=None, foreign_key="account.id")
+    """By whose password this membership may be entered; None for one that only OIDC opens."""
+
+
+class Invitation(TenantTable, table=True):
+    """An offer of membership to an e-mail address. Its token is stored hashed."""
+
+    __tablename__ = "invitation"
+    __table_args__ = (
+        sa.UniqueConstraint("tenant_id", "token_hash"),
+        sa.Index("invitation_by_email", "tenant_id", "email"),
+    )
+
+    email: str
+    role: Role = choice(Role)
+    token_hash: bytes
+    expires_at: datetime = moment()
+    accepted_at: datetime | None = moment(default=None)
+    revoked_at: datetime | None = moment(default=None)
+
+
+class MemberSession(TenantTable, table=True):
+    """A browser in which a member is signed in. Its token is stored hashed."""
+
+    __tablename__ = "member_session"
+    __table_args__ = (
+        belongs_to("member", "member_id"),
+        sa.UniqueConstraint("tenant_id", "token_hash"),
+        sa.Index("member_session_by_member", "tenant_id", "member_id"),
+        sa.Index("member_session_by_account", "account_id"),
+    )
+
+    member_id: UUID
+    account_id: UUID | None = Field(default=None, foreign_key="account.id")
+    """Of a session that began with a password."""
+    method: SignInMethod = choice(SignInMethod)
+    token_hash: bytes
+    address: str
+    user_agent: str
+    last_seen_at: datetime = moment()
+    expires_at: datetime = moment()
+    ended_at: datetime | None = moment(default=None)
+
+
+class SignInCount(SQLModel, table=True):
+    """How many sign-ins were tried lately, by bucket: of whom is not stored, so the table cannot
+    outgrow its number of buckets."""
+
+    __tablename__ = "sign_in_count"
+
+    kind: str = Field(primary_key=True, max_length=16)
+    bucket: int = Field(primary_key=True)
+    window_start: datetime = moment()
+    tried: int

@@ -93,10 +93,14 @@ class Socket:
 
 @asynccontextmanager
 async def socket_to(
-    port: int, *, token: str | None = None, protocols: tuple[str, ...] = (PROTOCOL,)
+    port: int,
+    *,
+    token: str | None = None,
+    protocols: tuple[str, ...] = (PROTOCOL,),
+    headers: dict[str, str] | None = None,
 ) -> AsyncIterator[Socket]:
     """Open a WebSocket, with the key in the handshake if there is a token."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
     async with connect(
         f"ws://127.0.0.1:{port}/graphql",
         subprotocols=protocols or None,  # type: ignore[arg-type]

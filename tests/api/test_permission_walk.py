@@ -123,7 +123,8 @@ async def test_what_is_refused_has_written_nothing(walkers: Walkers) -> None:
 
 async def everything(walkers: Walkers) -> dict[str, str]:
     """A digest of every row that the tenant has, by table."""
-    tables = sorted(SQLModel.metadata.tables)
+    no_tenants = {"account", "sign_in_count"}
+    tables = sorted(set(SQLModel.metadata.tables) - no_tenants)
     async with walkers.runtime.scope(TenantId(walkers.ours.tenant.tenant.tenant_id)) as scope:
         return {
             table: await scope.db.scalar(

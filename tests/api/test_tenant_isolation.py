@@ -31,7 +31,25 @@ pytestmark = pytest.mark.anyio
 
 OURS, THEIRS, NOBODYS = "zzours", "zztheirs", "zznobody"
 
-ROUTES = {"/graphql", "/v1/events", "/healthz", "/readyz", "/graphiql/{name}"}
+OF_PEOPLE = {
+    "/auth/csrf",
+    "/auth/invitation",
+    "/auth/password",
+    "/auth/session",
+    "/auth/sessions",
+    "/auth/sessions/end",
+    "/auth/sign-in",
+    "/auth/sign-out",
+    "/auth/sign-out-everywhere",
+    "/auth/tenant",
+    "/auth/totp",
+    "/auth/totp/confirm",
+    "/auth/totp/enrol",
+    "/auth/totp/remove",
+}
+"""What they may reach of other tenants is in test_people_and_tenants.py."""
+
+ROUTES = OF_PEOPLE | {"/graphql", "/v1/events", "/healthz", "/readyz", "/graphiql/{name}"}
 """Every route that there is. A new one goes here together with a test below, if it takes a name
 or an id of anything."""
 

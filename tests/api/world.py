@@ -6,9 +6,12 @@ from typing import Any
 import httpx2
 
 from aforo import worker
+from aforo.api.relay import global_id
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_tenant
+from aforo.tenants.members import join
+from aforo.tenants.permissions import Role
 from tests.api.forms import GraphQL, http, line, made, meter, plan, poster
 
 CUSTOMER_KEY = "sk_live_of_the_customer_of_%s"
@@ -52,10 +55,37 @@ async def make_world(runtime: Runtime, mark: str) -> World:
         for step in path:
             thing = thing[step]
         ids[kind] = thing["id"]
+    ids |= await _people(runtime, tenant_id, graphql, mark)
     newcomer = await made(
         graphql, "createCustomer", externalId=f"{mark}-new", name=mark, currency="USD"
     )
     return World(mark, tenant, client, graphql, ids, newcomer)
+
+
+async def _people(
+    runtime: Runtime, tenant_id: TenantId, graphql: GraphQL, mark: str
+) -> dict[str, str]:
+    """A member who may go, one who stays, and somebody who is asked in."""
+    async with runtime.scope(tenant_id) as scope:
+        goes, _stays = [
+            await join(
+                scope,
+                email=f"{name}@{mark}.example",
+                name=mark,
+                role=Role.DEVELOPER,
+                account_id=None,
+            )
+            for name in ("goes", "stays")
+        ]
+    asked_in = await graphql(
+        "mutation($email: String!) { inviteMember(input: {email: $email, role: DEVELOPER}) "
+        "{ ... on NewInvitation { invitation { id } } } }",
+        email=f"new@{mark}.example",
+    )
+    return {
+        "Member": global_id("Member", goes.id),
+        "Invitation": asked_in["inviteMember"]["invitation"]["id"],
+    }
 
 
 async def _sell(graphql: GraphQL, mark: str) -> dict[str, str]:
