@@ -1,0 +1,220 @@
+"""Every program of the manual, run against the API on real engines with a sandbox's key."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aforo import worker
+from aforo.api.app import create_app
+from aforo.sdk.ids import TenantId
+from aforo.storage.scope import Runtime
+from aforo.tenants.commands import create_tenant
+from aforo.tenants.models import Environment
+from tests.api.server import serving
+from tests.clients.conftest import Address, again_and_again
+from tests.clients.node import MODULES, Ended, Node, run
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/frontend/*.md")])
+
+NO_TOPIC = {
+    "docs/README.md": "the index",
+    "docs/architecture.md": "how it works inside",
+    "docs/deploy.md": "commands on servers",
+    "docs/frontend/README.md": "TypeScript alone; its programs are files of a project",
+    "docs/measurements.md": "figures",
+    "docs/operations.md": "commands on servers",
+}
+"""Pages without something to call; every other page shows it in all three languages."""
+
+LANGUAGES = ("sh", "ts", "python")
+SECONDS_MAX = 30
+
+
+@dataclass(frozen=True)
+class Program:
+    """A block of a page that is run as it stands."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line} {self.language}"
+
+    @property
+    def listens(self) -> bool:
+        """Whether it goes on until it is stopped, as `curl -N` does."""
+        return self.language == "sh" and bool(re.search(r"\bcurl\b[^|]* -N\b", self.text))
+
+
+def programs() -> list[Program]:
+    """In the order of their pages; a shell block is one if it calls the API."""
+    fence = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in fence.finditer(text):
+            language, words = block.groups()
+            if language in LANGUAGES and (language != "sh" or "curl" in words):
+                line = text.count("\n", 0, block.start()) + 1
+                found.append(Program(str(page.relative_to(ROOT)), line, language, words))
+    return found
+
+
+PROGRAMS = programs()
+
+
+def test_every_topic_has_its_programs_in_every_language() -> None:
+    pages = {str(page.relative_to(ROOT)) for page in PAGES}
+    assert pages >= NO_TOPIC.keys()
+    missing = {
+        page: sorted(set(LANGUAGES) - {each.language for each in PROGRAMS if each.page == page})
+        for page in sorted(pages - NO_TOPIC.keys())
+    }
+    assert {page: languages for page, languages in missing.items() if languages} == {}
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+def test_a_program_takes_the_address_and_the_key_from_its_environment(program: Program) -> None:
+    assert "AFORO_URL" in program.text
+    assert "AFORO_API_KEY" in program.text
+    assert not re.search(r"127\.0\.0\.1|localhost|afo_(live|test)_[0-9a-f]{8}", program.text)
+
+
+class Sandboxes:
+    """A sandbox for each page, made when its first program runs."""
+
+    def __init__(self, runtime: Runtime, url: str, folder: Path) -> None:
+        self._runtime = runtime
+        self._url = url
+        self._folder = folder
+        self._made: dict[str, tuple[TenantId, Address, Path]] = {}
+
+    async def of(self, page: str) -> tuple[Address, Path]:
+        """The address with the key, and the folder in which the page's programs run."""
+        if page not in self._made:
+            made = await create_tenant(
+                self._runtime, name=f"Sandbox of {page}", environment=Environment.TEST
+            )
+            folder = self._folder / re.sub(r"\W", "-", page)
+            folder.mkdir()
+            (folder / "node_modules").symlink_to(MODULES)
+            address = Address(self._url, made.key.token)
+            self._made[page] = TenantId(made.tenant.tenant_id), address, folder
+        _, address, folder = self._made[page]
+        return address, folder
+
+    async def work(self) -> None:
+        """What a worker does for them."""
+        for tenant_id, _, _ in list(self._made.values()):
+            await worker.drain(self._runtime, tenant_id)
+
+
+@pytest.fixture(scope="module")
+async def sandboxes(
+    shared_runtime: Runtime, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Sandboxes]:
+    """The API by the real time, as programs go by it, while a worker works for the sandboxes."""
+    async with serving(create_app(shared_runtime)) as port:
+        folder = tmp_path_factory.mktemp("manual")
+        made = Sandboxes(shared_runtime, f"http://127.0.0.1:{port}", folder)
+        async with again_and_again(made.work):
+            yield made
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+async def test_a_program_of_the_manual_runs(
+    program: Program, node: Node, sandboxes: Sandboxes
+) -> None:
+    address, folder = await sandboxes.of(program.page)
+    ended = await RUNNERS[program.language](program, node, address, folder)
+    assert ended.code == 0, f"{program}\n{ended.said}\n{ended.failed}"
+    if program.language != "sh":
+        assert ended.said.strip(), f"{program} prints nothing"
+
+
+async def run_sh(program: Program, _node: Node, address: Address, folder: Path) -> Ended:
+    if shutil.which("curl") is None:
+        reason = "curl is not installed: the shell programs of the manual are left out"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    words = ("bash", "-euo", "pipefail", "-c", program.text)
+    if program.listens:
+        return await listened(words, address, folder)
+    ended = await run(*words, environment=address.environment, folder=folder, seconds=SECONDS_MAX)
+    for answer in answers(ended.said):
+        assert not answer.keys() & {"error", "errors"}, f"{program}\n{ended.said}"
+        assert "Problem" not in json.dumps(answer), f"{program}\n{ended.said}"
+    return ended
+
+
+async def run_ts(program: Program, node: Node, address: Address, folder: Path) -> Ended:
+    (folder / f"{program.line}.ts").write_text(program.text)
+    build = ("--format=esm", "--target=node20", f"--outfile={program.line}.mjs")
+    await node.passes("esbuild", f"{program.line}.ts", *build, "--log-level=error", folder=folder)
+    return await node.run(
+        "node",
+        f"{program.line}.mjs",
+        environment=address.environment,
+        folder=folder,
+        seconds=SECONDS_MAX,
+    )
+
+
+async def run_python(program: Program, _node: Node, address: Address, folder: Path) -> Ended:
+    (folder / f"{program.line}.py").write_text(program.text)
+    return await run(
+        sys.executable,
+        "-W",
+        "error",
+        f"{program.line}.py",
+        environment=address.environment,
+        folder=folder,
+        seconds=SECONDS_MAX,
+    )
+
+
+Runner = Callable[[Program, Node, Address, Path], Awaitable[Ended]]
+RUNNERS: dict[str, Runner] = {"sh": run_sh, "ts": run_ts, "python": run_python}
+
+
+async def listened(words: tuple[str, ...], address: Address, folder: Path) -> Ended:
+    """Run a program that listens until it has heard something, then stop it."""
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **address.environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            heard = await process.stdout.readline()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 15)
+        await process.communicate()
+    is_stream = heard.startswith((b":", b"event:", b"id:", b"data:"))
+    return Ended(0 if is_stream else 1, heard.decode(), "")
+
+
+def answers(said: str) -> list[dict[str, object]]:
+    """The JSON objects among what a program said, a line or a whole each."""
+    found = []
+    for text in (said, *said.splitlines()):
+        with contextlib.suppress(ValueError):
+            if isinstance(value := json.loads(text), dict):
+                found.append(value)
+    return found
