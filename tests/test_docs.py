@@ -14,7 +14,7 @@ import typer
 from graphql import build_schema, parse, validate
 
 from aforo import cli
-from aforo.api import limits
+from aforo.api import cost, limits
 from aforo.api.ingestion import BODY_BYTES_MAX, EVENTS_MAX
 from aforo.metering import ingest
 from aforo.metering import validate as rules
@@ -251,6 +251,6 @@ def test_the_limits_that_the_manual_states_are_those_of_the_code() -> None:
         (limits.ALIASES_MAX, "| aliases, directives | {} each |"),
         (limits.DIRECTIVES_OF_ONE_MAX, "| directives on one field | {} |"),
         (limits.FIELDS_MAX, "| fields written | {} |"),
-        (limits.COST_MAX, "connections times their page | {:,} |"),
+        (cost.COST_MAX, "connections times their page | {:,} |"),
     ):
         assert said.format(limit) in page

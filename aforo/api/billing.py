@@ -95,7 +95,7 @@ class InvoiceLine(Node):
     async def meter(self, info: Info) -> Meter | None:
         return await meter_of(info, self.meter_id)
 
-    @field("The events behind the line, in the order in which they happened.")
+    @field("The events behind the line, in the order in which they happened.", cost=20)
     async def source_events(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
     ) -> Connection[Event]:

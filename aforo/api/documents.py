@@ -24,8 +24,10 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.utils.await_maybe import await_maybe
 
 from aforo.api.context import Context
+from aforo.api.cost import OperationCost
 from aforo.api.direct import DirectExecutor, Plans
-from aforo.api.limits import TOKENS_MAX, LimitExceeded, check_cost, check_document
+from aforo.api.errors import LimitExceeded
+from aforo.api.limits import TOKENS_MAX, check_document
 from aforo.api.permissions import Needs, Rules
 from aforo.sdk.errors import Invalid
 
@@ -36,6 +38,8 @@ ERRORS_MAX = 20
 
 # Built once: rules made per request would be new classes, and no cache could hold them.
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+
+_PARSER_GAVE_UP = " tokens. Parsing aborted."
 
 Result = ExecutionResult
 
@@ -70,6 +74,8 @@ class Operation:
     """What its caller must be permitted."""
     plans: Plans
     """What its executions share."""
+    cost: int
+    """In points, at least 1."""
 
     @property
     def kind(self) -> OperationType:
@@ -82,6 +88,7 @@ class _Known:
 
     needs: Needs
     plans: Plans
+    cost: OperationCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +117,15 @@ class Documents:
             valid = self._document(request.query)
             document = valid.document
             definition = _chosen(document, request.operation_name)
-            check_cost(self._schema, document, definition, request.variables)
+            known = valid.operations[id(definition)]  # Nodes compare by value, which takes long.
+            cost = known.cost.of(request.variables)
         except Invalid as error:
             wrapped = GraphQLError(error.message, original_error=error)
             raise DocumentRefused(error.code, [wrapped]) from error
         except RecursionError as error:
             wrapped = GraphQLError("The document is nested too deeply.")
             raise DocumentRefused(LimitExceeded.code, [wrapped]) from error
-        known = valid.operations[id(definition)]  # Nodes compare by value, which takes long.
-        return Operation(document, definition, request.variables, known.needs, known.plans)
+        return Operation(document, definition, request.variables, known.needs, known.plans, cost)
 
     async def execute(self, operation: Operation, context: Context) -> Result:
         """Run a query or a mutation."""
@@ -173,7 +180,11 @@ class Documents:
 
     def _known(self, document: DocumentNode) -> Mapping[int, _Known]:
         return {
-            id(definition): _Known(self._rules.needs(document, definition), Plans(document))
+            id(definition): _Known(
+                self._rules.needs(document, definition),
+                Plans(document),
+                OperationCost(self._schema, document, definition),
+            )
             for definition in document.definitions
             if isinstance(definition, OperationDefinitionNode)
         }
@@ -195,6 +206,10 @@ def _parsed(query: str) -> DocumentNode:
             allow_empty_selection_sets=False,
         )
     except GraphQLError as error:
+        if error.message.endswith(_PARSER_GAVE_UP):  # At the first token that was too many.
+            exceeded = LimitExceeded("tokens", asked=TOKENS_MAX + 1, maximum=TOKENS_MAX)
+            wrapped = GraphQLError(exceeded.message, original_error=exceeded)
+            raise DocumentRefused(exceeded.code, [wrapped]) from error
         raise DocumentRefused("GRAPHQL_PARSE_FAILED", [error]) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from graphql import GraphQLError
 
-from aforo.sdk.errors import AforoError, PluginError, Unavailable
+from aforo.sdk.errors import AforoError, Invalid, PluginError, Unavailable
 
 log = structlog.get_logger()
 
@@ -21,6 +21,19 @@ MESSAGE_CHARACTERS_MAX = 1_000
 FormattedError = dict[str, Any]
 
 
+class LimitExceeded(Invalid):
+    """More of something is asked for than one operation may: says what, how much, and how much
+    there may be. `advice` says what to do."""
+
+    code = "LIMIT_EXCEEDED"
+
+    def __init__(
+        self, name: str, *, asked: int, maximum: int, advice: str = "ask in parts"
+    ) -> None:
+        super().__init__(f"{name}: {asked:,} asked for, at most {maximum:,} allowed; {advice}")
+        self.limit = {"name": name, "asked": asked, "maximum": maximum}
+
+
 def request_error(code: str, message: str, **extensions: object) -> FormattedError:
     """An error about the request itself, in the form of GraphQL's."""
     if len(message) > MESSAGE_CHARACTERS_MAX:
@@ -32,7 +45,9 @@ def format_aforo_error(error: AforoError) -> FormattedError:
     """An error that a caller can act on."""
     if isinstance(error, PluginError):
         log.error("a plugin broke its contract", error=error.message)
-    extensions = {"field": error.field} if error.field else {}
+    extensions: dict[str, object] = {"field": error.field} if error.field else {}
+    if isinstance(error, LimitExceeded):
+        extensions["limit"] = error.limit
     return request_error(error.code, error.message, **extensions)
 
 

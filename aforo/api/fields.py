@@ -9,6 +9,7 @@ from strawberry.extensions import FieldExtension
 from strawberry.types.enum import has_enum_definition
 from strawberry.types.field import StrawberryField
 
+from aforo.api.cost import COST
 from aforo.api.permissions import NEEDS, Open
 from aforo.api.problems import ProblemsAsData
 from aforo.tenants.permissions import Permission
@@ -17,15 +18,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Enum)
 
 
-def field(description: str, *, needs: Permission | Open | None = None) -> Callable[[F], F]:
+def field(
+    description: str, *, needs: Permission | Open | None = None, cost: int = 0
+) -> Callable[[F], F]:
     """A field with a resolver. (A plain attribute is `strawberry.field(description=…)`.)
 
     A field of a root says what it `needs`; below, the type that it returns decides, and a field
-    says so only where it needs more.
+    says so only where it needs more. `cost` is in points, beside one for each object that the field
+    may return: what a look at many events takes, compared with that of reading a row.
     """
-    decorate = strawberry.field(
-        description=_described(description, needs), metadata={NEEDS: needs} if needs else None
-    )
+    metadata: dict[str, object] = {NEEDS: needs} if needs else {}
+    if cost:
+        description = f"{description} Costs {cost}."
+        metadata[COST] = cost
+    decorate = strawberry.field(description=_described(description, needs), metadata=metadata)
     return cast("Callable[[F], F]", decorate)
 
 

@@ -7,32 +7,21 @@ fragments keep them busy for half a minute, and they never look at cost.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from graphql import (
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
-    GraphQLField,
-    GraphQLInterfaceType,
-    GraphQLNamedType,
-    GraphQLObjectType,
-    GraphQLSchema,
     InlineFragmentNode,
-    IntValueNode,
-    ListValueNode,
     NameNode,
     Node,
     OperationDefinitionNode,
     SelectionSetNode,
     StringValueNode,
-    VariableNode,
-    get_named_type,
-    is_composite_type,
 )
 
-from aforo.api.relay import PAGE_DEFAULT, PAGE_MAX
+from aforo.api.errors import LimitExceeded
 from aforo.sdk.errors import Invalid
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -49,17 +38,11 @@ NAME_CHARACTERS_MAX = 128
 """Aliases come back with every object, a thousand times in one answer."""
 REPEATS_MAX = 10_000
 """Pairs of fields of one name, written anywhere: validation may have to compare each."""
-VALUE_DEPTH_MAX = 20
-COST_MAX = 1_000
+NESTING_MAX = 4 * (INTROSPECTION_DEPTH_MAX + 20)
+"""Of the document's syntax; values may stand 20 deep in a field."""
 
 _INTROSPECTION = frozenset({"__schema", "__type"})
 _ENOUGH = 1_000_000  # Sums stop here: nested fragments would make them astronomical.
-
-
-class LimitExceeded(Invalid):
-    """The document asks for more than one operation may."""
-
-    code = "LIMIT_EXCEEDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +69,7 @@ def check_document(document: DocumentNode, *, introspection: bool) -> None:
     Without `introspection`, fields that read the schema are refused too.
     """
     _check_written(document)
-    fragments = _fragments(document)
+    fragments = fragments_of(document)
     sizes: dict[str, _Size] = {}
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
@@ -97,38 +80,37 @@ def check_document(document: DocumentNode, *, introspection: bool) -> None:
 def _check_written(document: DocumentNode) -> None:
     """The document as written. These bounds keep validation, which compares fields pairwise, and
     every pass after this one short."""
-    if len(document.definitions) > DEFINITIONS_MAX:
-        raise LimitExceeded(f"a document has at most {DEFINITIONS_MAX} definitions")
-    fields = directives = 0
+    _limit("definitions", len(document.definitions), DEFINITIONS_MAX)
+    directives = 0
     names: Counter[str] = Counter()
     stack: list[tuple[Node, int]] = [(document, 0)]
     while stack:
         node, nesting = stack.pop()
         if isinstance(node, FieldNode):
-            fields += 1
             names[(node.alias or node.name).value] += 1
         directives += _checked_directives(node)
-        if fields > FIELDS_MAX:
-            raise LimitExceeded(f"a document has at most {FIELDS_MAX} fields; ask in parts")
-        if directives > DIRECTIVES_MAX:
-            raise LimitExceeded(f"a document has at most {DIRECTIVES_MAX} directives")
-        if nesting > 4 * (INTROSPECTION_DEPTH_MAX + VALUE_DEPTH_MAX):
-            raise LimitExceeded("the document is nested too deeply")
+        _limit("levels of nesting", nesting, NESTING_MAX)
         stack.extend((child, nesting + 1) for child in _children(node))
-    if sum(times * (times - 1) // 2 for times in names.values()) > REPEATS_MAX:
-        raise LimitExceeded("the document asks for the same fields too often; ask in parts")
+    _limit("fields", names.total(), FIELDS_MAX)
+    _limit("directives", directives, DIRECTIVES_MAX)
+    pairs = sum(times * (times - 1) // 2 for times in names.values())
+    _limit("pairs of fields of one name", pairs, REPEATS_MAX)
 
 
 def _checked_directives(node: Node) -> int:
     """How many directives a node has, once it is known that it is no monster in itself."""
-    if isinstance(node, NameNode) and len(node.value) > NAME_CHARACTERS_MAX:
-        raise LimitExceeded(f"a name has at most {NAME_CHARACTERS_MAX} characters")
+    if isinstance(node, NameNode):
+        _limit("characters in a name", len(node.value), NAME_CHARACTERS_MAX)
     if isinstance(node, StringValueNode) and "\0" in node.value:
         raise Invalid("text cannot contain the character U+0000", code="BAD_TEXT")
     directives = len(getattr(node, "directives", None) or ())
-    if directives > DIRECTIVES_OF_ONE_MAX:
-        raise LimitExceeded(f"one field has at most {DIRECTIVES_OF_ONE_MAX} directives")
+    _limit("directives on one field", directives, DIRECTIVES_OF_ONE_MAX)
     return directives
+
+
+def _limit(name: str, asked: int, maximum: int) -> None:
+    if asked > maximum:
+        raise LimitExceeded(name, asked=asked, maximum=maximum)
 
 
 def _children(node: Node) -> Iterator[Node]:
@@ -142,16 +124,13 @@ def _children(node: Node) -> Iterator[Node]:
 
 def _check_size(size: _Size, *, introspection: bool) -> None:
     if size.introspects and not introspection:
-        raise LimitExceeded("introspection is switched off here", code="INTROSPECTION_OFF")
-    if size.depth > DEPTH_MAX:
-        raise LimitExceeded(f"fields are nested deeper than {DEPTH_MAX} levels")
-    if size.introspection_depth > INTROSPECTION_DEPTH_MAX:
-        raise LimitExceeded(f"introspection is at most {INTROSPECTION_DEPTH_MAX} levels deep")
-    if size.aliases > ALIASES_MAX:
-        raise LimitExceeded(f"an operation has at most {ALIASES_MAX} aliases")
+        raise Invalid("introspection is switched off here", code="INTROSPECTION_OFF")
+    _limit("levels of fields", size.depth, DEPTH_MAX)
+    _limit("levels of introspection", size.introspection_depth, INTROSPECTION_DEPTH_MAX)
+    _limit("aliases", size.aliases, ALIASES_MAX)
 
 
-def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
     return {
         definition.name.value: definition
         for definition in document.definitions
@@ -195,117 +174,3 @@ def _fragment_size(
         if name in fragments:
             sizes[name] = _size(fragments[name].selection_set, fragments, sizes)
     return sizes[name]
-
-
-def check_cost(
-    schema: GraphQLSchema,
-    document: DocumentNode,
-    operation: OperationDefinitionNode,
-    variables: Mapping[str, Any],
-) -> None:
-    """Raise `LimitExceeded` where a valid operation may return more than 1,000 objects.
-
-    An object costs 1, a scalar nothing, a connection its page size times one item.
-    """
-    root = schema.get_root_type(operation.operation)
-    assert root is not None, "a validated operation has a root type"
-    given = {**_defaults(operation), **variables}
-    cost = _Cost(schema, _fragments(document), given).of(operation.selection_set, root)
-    if cost > COST_MAX:
-        raise LimitExceeded(
-            f"the operation may return {cost} objects, more than {COST_MAX}: ask for smaller pages"
-        )
-
-
-class _Cost:
-    """Adds up objects; remembers each fragment's sum, so that a spread costs nothing to judge."""
-
-    def __init__(
-        self,
-        schema: GraphQLSchema,
-        fragments: Mapping[str, FragmentDefinitionNode],
-        variables: Mapping[str, Any],
-    ) -> None:
-        self._schema = schema
-        self._fragments = fragments
-        self._variables = variables
-        self._sums: dict[str, int] = {}
-
-    def of(self, selections: SelectionSetNode | None, parent: GraphQLNamedType) -> int:
-        total = 0
-        for node in selections.selections if selections else ():
-            match node:
-                case FieldNode():
-                    total += self._field(node, parent)
-                case InlineFragmentNode(type_condition=None):
-                    total += self.of(node.selection_set, parent)
-                case InlineFragmentNode(type_condition=condition) if condition is not None:
-                    kind = self._schema.get_type(condition.name.value)
-                    total += self.of(node.selection_set, kind or parent)
-                case FragmentSpreadNode():
-                    total += self._fragment(node.name.value)
-        return min(total, _ENOUGH)
-
-    def _field(self, node: FieldNode, parent: GraphQLNamedType) -> int:
-        field = _definition(parent, node.name.value)
-        if field is None:  # `__typename` and the schema's own fields.
-            return 0
-        kind = get_named_type(field.type)
-        if not is_composite_type(kind):
-            return 0
-        below = self.of(node.selection_set, kind)
-        if kind.name.endswith("Connection"):
-            return 1 + below * self._page_size(node)
-        if kind.name.endswith("Edge") or kind.name == "PageInfo":
-            return below  # Wrappers: the item inside is the object.
-        return (1 + below) * self._ids(node)
-
-    def _fragment(self, name: str) -> int:
-        if name not in self._sums:
-            definition = self._fragments[name]
-            kind = self._schema.get_type(definition.type_condition.name.value)
-            assert kind is not None, "a validated fragment is on a type"
-            self._sums[name] = self.of(definition.selection_set, kind)
-        return self._sums[name]
-
-    def _page_size(self, node: FieldNode) -> int:
-        size = self._argument(node, "first")
-        if not isinstance(size, int):
-            return PAGE_DEFAULT
-        return min(max(size, 1), PAGE_MAX)  # Others are refused by the field itself.
-
-    def _ids(self, node: FieldNode) -> int:
-        ids = self._argument(node, "ids")
-        return max(len(ids), 1) if isinstance(ids, list) else 1
-
-    def _argument(self, node: FieldNode, name: str) -> object:
-        for argument in node.arguments or ():
-            if argument.name.value == name:
-                if isinstance(argument.value, VariableNode):
-                    return self._variables.get(argument.value.name.value)
-                return _written(argument.value)
-        return None
-
-
-def _defaults(operation: OperationDefinitionNode) -> dict[str, object]:
-    return {
-        definition.variable.name.value: _written(definition.default_value)
-        for definition in operation.variable_definitions or ()
-        if definition.default_value is not None
-    }
-
-
-def _written(value: Node) -> object:
-    match value:
-        case IntValueNode(value=digits):
-            return int(digits) if len(digits) < 10 else PAGE_MAX
-        case ListValueNode(values=values):
-            return list(values)
-    return None
-
-
-def _definition(parent: GraphQLNamedType, name: str) -> GraphQLField | None:
-    if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):
-        fields: dict[str, GraphQLField] = parent.fields
-        return fields.get(name)
-    return None

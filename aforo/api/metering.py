@@ -69,6 +69,7 @@ class MeteringQuery:
     @field(
         "Usage of a meter over time; null if there is no such meter. Empty steps are left out.",
         needs=Permission.USAGE_READ,
+        cost=50,
     )
     async def usage(
         self,
@@ -120,7 +121,7 @@ class MeteringQuery:
             for point in points
         ]
 
-    @field("The events that count, newest first.", needs=Permission.USAGE_READ)
+    @field("The events that count, newest first.", needs=Permission.USAGE_READ, cost=20)
     async def events(
         self,
         info: Info,

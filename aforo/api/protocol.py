@@ -13,6 +13,7 @@ from graphql import ExecutionResult, GraphQLError, OperationType
 
 from aforo.api.answers import decode_json, encode_json
 from aforo.api.context import Context
+from aforo.api.cost import COST_MAX
 from aforo.api.documents import DocumentRefused, Documents, Operation, Request
 from aforo.api.errors import (
     FormattedError,
@@ -100,6 +101,8 @@ class GraphQLService:
         begun = perf_counter()
         with span(f"graphql {operation.kind.value}"):
             answer = await self._executed(asked, operation, context)
+        cost = {"requested": operation.cost, "maximum": COST_MAX}
+        answer.body["extensions"] = {**answer.body.get("extensions", {}), "cost": cost}
         seconds = perf_counter() - begun
         GRAPHQL_OPERATIONS.labels(operation.kind.value, answer.outcome).observe(seconds)
         return answer

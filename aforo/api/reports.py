@@ -86,6 +86,7 @@ class ReportQuery:
     @field(
         "Revenue, cost and recurring fees of a window, one row per currency.",
         needs=Permission.REPORTS_READ,
+        cost=100,
     )
     async def revenue_summary(self, info: Info, start: Start, end: End) -> list[RevenueSummary]:
         async with info.context.scope() as scope:

@@ -93,14 +93,14 @@ async def read_body(request: Request, *, bytes_max: int) -> bytes:
     """The body, read no further than the limit. Raises `Refused` with 413, 408 or 400."""
     stated = request.headers.get("content-length", "")
     if stated.isascii() and stated.isdecimal() and len(stated) < 20 and int(stated) > bytes_max:
-        raise _too_large(bytes_max)
+        raise _too_large(bytes_max, f"{int(stated):,} bytes")
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > bytes_max:
-                    raise _too_large(bytes_max)
+                    raise _too_large(bytes_max, "more")
     except TimeoutError as error:
         message = f"the body took more than {BODY_TIMEOUT_SECONDS:g} s; send it again"
         raise Refused(408, "TIMEOUT", message, {"Connection": "close"}) from error
@@ -126,8 +126,7 @@ def demand_json(request: Request) -> None:
         )
 
 
-def _too_large(bytes_max: int) -> Refused:
+def _too_large(bytes_max: int, asked: str) -> Refused:
     # The rest of the body is not worth reading, so the connection cannot go on.
-    return Refused(
-        413, "TOO_LARGE", f"the body has more than {bytes_max} bytes", {"Connection": "close"}
-    )
+    message = f"a body has at most {bytes_max:,} bytes, and this one has {asked}: send it in parts"
+    return Refused(413, "TOO_LARGE", message, {"Connection": "close"})

@@ -158,7 +158,7 @@ async def test_of_several_operations_the_named_one_runs(small_client: httpx2.Asy
     document = "query A { hello } query B { twice(value: 2) }"
     for name, data in (("A", {"hello": "hello you"}), ("B", {"twice": "4"})):
         response = await _post(small_client, document, operationName=name)
-        assert response.json() == {"data": data}
+        assert response.json()["data"] == data
     missing = await _post(small_client, document, operationName="C")
     assert _code(missing) == "OPERATION_NOT_FOUND"
 
@@ -171,7 +171,7 @@ async def test_a_get_may_ask_but_not_change(small_client: httpx2.AsyncClient) ->
             "variables": json.dumps({"n": "world"}),
         },
     )
-    assert asked.json() == {"data": {"hello": "hello world"}}
+    assert asked.json()["data"] == {"hello": "hello world"}
     changed = await small_client.get("/graphql", params={"query": "mutation { change }"})
     assert (changed.status_code, changed.headers["allow"]) == (405, "POST")
     assert _code(changed) == "METHOD_NOT_ALLOWED"
@@ -197,7 +197,7 @@ async def test_a_body_is_read_up_to_one_mebibyte(small_client: httpx2.AsyncClien
     largest = padded(1024 * 1024)
     assert len(largest) == 1024 * 1024
     fits = await small_client.post("/graphql", content=largest, headers=headers)
-    assert fits.json() == {"data": {"hello": "hello you"}}
+    assert fits.json()["data"] == {"hello": "hello you"}
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(100):
@@ -259,7 +259,7 @@ async def test_siblings_share_one_query(small_client: httpx2.AsyncClient) -> Non
         small_client,
         f'{{ a: loaded(key: "{one}") b: loaded(key: "{two}") c: loaded(key: "{one}") }}',
     )
-    assert response.json() == {"data": {"a": 2, "b": 2, "c": 2}}
+    assert response.json()["data"] == {"a": 2, "b": 2, "c": 2}
 
 
 async def test_production_hides_the_schema_and_the_page(
@@ -279,7 +279,7 @@ async def test_production_hides_the_schema_and_the_page(
         ):
             response = await _post(client, document)
             assert _code(response) == "INTROSPECTION_OFF"
-        assert (await _post(client, "{ __typename }")).json() == {"data": {"__typename": "Query"}}
+        assert (await _post(client, "{ __typename }")).json()["data"] == {"__typename": "Query"}
         page = await client.get("/graphql", headers={"Accept": "text/html"})
         assert page.status_code == 406
         assert (await client.get("/graphiql/index.js")).status_code == 404

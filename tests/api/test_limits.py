@@ -5,6 +5,7 @@ import time
 import pytest
 from graphql import get_introspection_query
 
+from aforo.api.cost import COST_MAX
 from aforo.api.documents import (
     CACHED_CHARACTERS_MAX,
     CACHED_DOCUMENT_CHARACTERS_MAX,
@@ -12,9 +13,9 @@ from aforo.api.documents import (
     Documents,
     Request,
 )
+from aforo.api.errors import format_errors
 from aforo.api.limits import (
     ALIASES_MAX,
-    COST_MAX,
     DEFINITIONS_MAX,
     DEPTH_MAX,
     DIRECTIVES_MAX,
@@ -94,6 +95,63 @@ def test_a_field_is_not_asked_for_again_and_again() -> None:
 def test_an_alias_cannot_make_the_answer_long() -> None:
     assert _code(f"{{ {'a' * NAME_CHARACTERS_MAX}: hello }}") is None
     assert _code(f"{{ {'a' * (NAME_CHARACTERS_MAX + 1)}: hello }}") == "LIMIT_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("document", "name", "asked", "maximum"),
+    [
+        ("{ " + "hello " * TOKENS_MAX + "}", "tokens", TOKENS_MAX + 1, TOKENS_MAX),
+        (_nested(DEPTH_MAX + 2), "levels of fields", DEPTH_MAX + 2, DEPTH_MAX),
+        (
+            "{ " + " ".join(f"a{n}: hello" for n in range(33)) + " }",
+            "aliases",
+            33,
+            ALIASES_MAX,
+        ),
+        (
+            "{ hello" + " @skip(if: false)" * (DIRECTIVES_OF_ONE_MAX + 2) + " }",
+            "directives on one field",
+            DIRECTIVES_OF_ONE_MAX + 2,
+            DIRECTIVES_OF_ONE_MAX,
+        ),
+        (
+            "{ " + "hello @skip(if: false) @include(if: true) " * 20 + " }",
+            "directives",
+            40,
+            DIRECTIVES_MAX,
+        ),
+        (
+            "{ items(first: 100) { edges { node {"
+            + " ".join(f"a{n}: item {{ name }}" for n in range(10))
+            + " } } } }",
+            "points of cost",
+            1_101,
+            COST_MAX,
+        ),
+        ("{ " + "a" * 200 + ": hello }", "characters in a name", 200, NAME_CHARACTERS_MAX),
+    ],
+)
+def test_an_error_names_the_limit_and_what_was_asked_for(
+    document: str, name: str, asked: int, maximum: int
+) -> None:
+    with pytest.raises(DocumentRefused) as refused:
+        Documents(schema, introspection=True).prepare(Request(document, {}, None))
+    [error] = format_errors(refused.value.errors, request_id="r", code=refused.value.code)
+    assert error["extensions"] == {
+        "code": "LIMIT_EXCEEDED",
+        "limit": {"name": name, "asked": asked, "maximum": maximum},
+    }
+    assert error["message"].startswith(f"{name}: {asked:,} asked for, at most {maximum:,} allowed")
+
+
+def test_a_cost_is_remembered_for_so_many_sizes_and_right_for_all() -> None:
+    documents = Documents(schema, introspection=True)
+    query = "query($n: Int, $m: Int) { items(first: $n) { edges { node { name } } } "
+    query += "b: items(first: $m) { edges { node { name } } } }"
+    for number in (*range(1, 40), *range(1, 40)):
+        prepared = documents.prepare(Request(query, {"n": number, "m": 2}, None))
+        assert prepared.cost == (1 + number) + (1 + 2)
+    assert documents.prepare(Request("{ __typename }", {}, None)).cost == 1
 
 
 def test_a_connection_costs_its_page_times_one_item() -> None:

@@ -162,7 +162,7 @@ async def test_json_numbers_never_become_floats(
     for body in bodies:
         answer = (await small_client.post("/graphql", content=body, headers=SENT)).json()
         if written != "null":
-            assert answer == {"data": {"kind": kind}}
+            assert answer["data"] == {"kind": kind}
         else:
             assert answer["errors"]
 
@@ -174,7 +174,7 @@ async def test_json_numbers_never_become_floats(
 async def test_json_comes_back_digit_by_digit(small_client: httpx2.AsyncClient, value: str) -> None:
     body = _with_variable("query($v: JSON!) { echo(value: $v) }", value)
     response = await small_client.post("/graphql", content=body, headers=SENT)
-    assert response.text == f'{{"data":{{"echo":{value}}}}}'
+    assert response.text.startswith(f'{{"data":{{"echo":{value}}},')
 
 
 @pytest.mark.anyio

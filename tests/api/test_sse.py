@@ -71,7 +71,9 @@ async def test_a_subscription_is_a_stream_of_next_and_one_complete(
 
 async def test_a_query_can_be_read_as_a_stream(reader: httpx2.AsyncClient) -> None:
     response = await _whole(reader, "{ hello }")
-    assert response.text == _next({"data": {"hello": "hello you"}}) + COMPLETE
+    cost = {"cost": {"requested": 1, "maximum": 1000}}
+    answer = {"data": {"hello": "hello you"}, "extensions": cost}
+    assert response.text == _next(answer) + COMPLETE
 
 
 async def test_a_subscription_can_be_asked_for_by_get(reader: httpx2.AsyncClient) -> None:

@@ -50,7 +50,7 @@ async def test_queries_and_mutations_run_over_a_socket_too(socket: Socket) -> No
         ("mutation { change }", {"change": "changed"}),
     ):
         await socket.subscribe(query)
-        assert (await socket.receive())["payload"] == {"data": data}
+        assert (await socket.receive())["payload"]["data"] == data
         assert (await socket.receive())["type"] == "complete"
 
 
@@ -108,7 +108,7 @@ async def test_a_bug_before_execution_is_masked_and_the_socket_goes_on(
         raise KeyError(small.SECRET)
 
     with monkeypatch.context() as patch:
-        patch.setattr(documents, "check_cost", broken)
+        patch.setattr(documents, "_chosen", broken)
         await socket.subscribe("{ hello }")
         failed = await socket.receive()
     assert failed["type"] == "error"
@@ -126,7 +126,7 @@ async def test_complete_ends_a_subscription(socket: Socket) -> None:
     async with asyncio.timeout(5):
         await small.WATCH.closed.wait()
     await socket.subscribe("{ hello }")
-    assert (await socket.receive())["payload"] == {"data": {"hello": "hello you"}}
+    assert (await socket.receive())["payload"]["data"] == {"hello": "hello you"}
 
 
 async def test_a_client_that_leaves_ends_its_subscriptions(port: int, tenant: NewTenant) -> None:
@@ -265,7 +265,7 @@ async def test_a_process_runs_so_many_subscriptions_and_no_more(
     await socket.send({"type": "complete", "id": "a"})
     small.WATCH.closed.clear()
     await socket.subscribe("{ hello }", id_="c")
-    assert (await socket.receive())["payload"] == {"data": {"hello": "hello you"}}
+    assert (await socket.receive())["payload"]["data"] == {"hello": "hello you"}
 
 
 async def test_a_key_without_the_permission_is_told_so_per_operation(
