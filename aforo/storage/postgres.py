@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
 
+from aforo.storage.lately import CHANGES, WATCHED
 from aforo.storage.statements import trace_statements
 from aforo.storage.tables import TenantRow, TenantTable
 from aforo.telemetry import tracing
@@ -90,6 +91,31 @@ def _add_the_tenant(state: ORMExecuteState) -> None:
 def _owner(table: Any) -> Any:
     # SQLAlchemy tries the criterion on the unmapped base class once, which has no column.
     return getattr(table, "tenant_id", sa.null())
+
+
+@event.listens_for(TenantSession, "do_orm_execute")
+def _note_statement(state: ORMExecuteState) -> None:
+    """What an UPDATE or DELETE changes past the session's own rows."""
+    if (state.is_update or state.is_delete) and state.bind_mapper is not None:
+        _note_change(state.session, state.bind_mapper.local_table)
+
+
+@event.listens_for(TenantSession, "after_flush")
+def _note_rows(session: Session, _flush: UOWTransaction) -> None:
+    for row in (*session.new, *session.dirty, *session.deleted):
+        _note_change(session, sa.inspect(row).mapper.local_table)
+
+
+def _note_change(session: Session, table: Any) -> None:
+    if table.name in WATCHED:
+        session.info["changed"] = True
+
+
+@event.listens_for(TenantSession, "after_commit")
+def _tell_change(session: Session) -> None:
+    """Also after a savepoint, which is too early, and then again after the whole."""
+    if session.info.get("changed") and (tenant_id := session.info.get("tenant_id")) is not None:
+        CHANGES.note(tenant_id)
 
 
 @event.listens_for(TenantSession, "before_flush")

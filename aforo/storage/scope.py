@@ -24,6 +24,7 @@ from aforo.storage.event_types import EventType
 from aforo.storage.failpoints import reached
 from aforo.storage.faults import engine_faults
 from aforo.storage.jobs import Job, JobName, JobState
+from aforo.storage.lately import Lately
 from aforo.storage.outbox import OutboxEvent, event_row
 from aforo.storage.secrets import DataKey, MasterKey, WrappedKey
 from aforo.storage.tables import new_id
@@ -140,6 +141,7 @@ class Runtime:
     master_key: MasterKey
     egress: Egress
     background: Background
+    lately: Lately
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
 
@@ -228,6 +230,7 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
             )
         ),
         background=Background(),
+        lately=Lately(),
         app_sessions=postgres.sessions(app),
         system_sessions=postgres.sessions(cross_tenant),
     )
