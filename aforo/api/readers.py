@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from graphql import (
     GraphQLBoolean,
@@ -41,6 +42,10 @@ _AS_THEY_ARE: dict[GraphQLLeafType, type] = {
     GraphQLBoolean: bool,
 }
 
+
+# By reader: the exact types whose values it gives back as they are.
+_UNCHANGED: WeakKeyDictionary[Reader, frozenset[type]] = WeakKeyDictionary()
+_NOTHING: frozenset[type] = frozenset()
 
 ODD: Final = object()
 """Stands for what only the executor knows how to treat."""
@@ -117,6 +122,8 @@ def leaf_reader(kind: GraphQLLeafType) -> Reader:
             raise Odd
         return shown
 
+    if unchanged is not None:
+        _UNCHANGED[read] = frozenset({unchanged})
     return read
 
 
@@ -140,20 +147,23 @@ def _enum_reader(kind: GraphQLEnumType) -> Reader:
 
 
 def object_reader(kind: GraphQLObjectType, fields: Sequence[tuple[str, str, Reader]]) -> Reader:
-    """A reader of an object: of each field its name in the answer, its attribute, its reader.
-
-    A field without an attribute is `__typename`.
-    """
+    """A reader of an object: of each field its name in the answer, its attribute, its reader."""
     origin = origin_of(kind)
     if origin is None:
         return _odd
+    listed = [(*field, _UNCHANGED.get(field[2], _NOTHING)) for field in fields]
     # `strawberry.cast` says otherwise than the class; only types with interfaces heed it.
     heeds_casts = kind.is_type_of is not None
 
     def read(source: Any) -> Any:
         if type(source) is not origin or (heeds_casts and hasattr(source, TYPE_CAST_ATTRIBUTE)):
             raise Odd
-        return {name: reader(getattr(source, attribute)) for name, attribute, reader in fields}
+        shown = {}
+        for name, attribute, reader, unchanged in listed:
+            value = getattr(source, attribute)
+            # Most fields are text: for those a look at the type is all that there is to do.
+            shown[name] = value if type(value) in unchanged else reader(value)
+        return shown
 
     return read
 
@@ -186,6 +196,8 @@ def or_null(reader: Reader) -> Reader:
     def read(value: Any) -> Any:
         return None if value is None else reader(value)
 
+    if reader in _UNCHANGED:
+        _UNCHANGED[read] = _UNCHANGED[reader] | {type(None)}
     return read
 
 

@@ -83,7 +83,9 @@ def show_moment(value: object) -> str:
     """RFC 3339 in UTC, with as many decimals as the moment has."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise TypeError(f"a DateTime field holds an aware datetime, not {type(value).__name__}")
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat().replace("+00:00", "Z")
 
 
 def show_integer(value: object) -> int:
