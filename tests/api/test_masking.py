@@ -65,7 +65,7 @@ async def test_a_bug_before_execution_is_masked_in_the_form_of_graphql(
     def broken(*_: object, **__: object) -> None:
         raise KeyError(small.SECRET)
 
-    monkeypatch.setattr(documents, "check_cost", broken)
+    monkeypatch.setattr(documents, "_chosen", broken)
     response = await _post(small_client, "{ hello }")
     assert (response.status_code, _code(response)) == (500, "INTERNAL")
     assert response.headers["x-request-id"] in response.text
