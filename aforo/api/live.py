@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -49,13 +50,14 @@ class Followed:
         return {"cursor": self.cursor, "missed": told_missed(self.stream, error.missed)}
 
 
-async def follow(
+@asynccontextmanager
+async def opened(
     context: Context, stream: str, *, after: str | None = None, wants: Wants | None = None
-) -> AsyncIterator[Message]:
-    """The caller's live messages of a stream, from after a cursor or from now on.
+) -> AsyncIterator[Follower]:
+    """The caller's live stream of a name, from after a cursor or from now on.
 
     Not inside of a scope, which would keep a transaction open for as long. Raises: `Invalid` for a
-    cursor of another stream; `FellBehind`; `Unavailable`.
+    cursor of another stream; `Unavailable`.
     """
     # A reader that reconnects asks as it did at first; what the transport says is newer.
     cursor = context.resume_after or after
@@ -64,10 +66,23 @@ async def follow(
     follower = await live.follow(stream, after=position, wants=wants)
     context.followed = Followed(stream, follower)
     try:
-        async for message in follower:
-            yield message
+        yield follower
     finally:
         follower.close()
+
+
+def is_resumed(context: Context, after: str | None) -> bool:
+    """Whether a reader says up to where it has followed a stream before."""
+    return bool(context.resume_after or after)
+
+
+async def follow(
+    context: Context, stream: str, *, after: str | None = None, wants: Wants | None = None
+) -> AsyncIterator[Message]:
+    """The messages of `opened`. Raises in addition: `FellBehind`."""
+    async with opened(context, stream, after=after, wants=wants) as follower:
+        async for message in follower:
+            yield message
 
 
 def cursor_of(stream: str, position: Position | None) -> str:

@@ -76,6 +76,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Detector": Permission.SIGNALS_READ,
         "DetectorSettings": Permission.SIGNALS_READ,
         "Signal": Permission.SIGNALS_READ,
+        "Kpis": Permission.REPORTS_READ,
         "RevenueSummary": Permission.REPORTS_READ,
     }
 )

@@ -10,10 +10,12 @@ from aforo.api.actions import ActionQuery, ActionSubscription
 from aforo.api.api_keys import ApiKeyMutation, ApiKeyQuery
 from aforo.api.billing import BillingQuery
 from aforo.api.billing_changes import BillingMutation
+from aforo.api.billing_streams import BillingSubscription
 from aforo.api.catalog import CatalogQuery
 from aforo.api.catalog_changes import CatalogMutation
 from aforo.api.context import Info
 from aforo.api.fields import field
+from aforo.api.kpis import ReportSubscription
 from aforo.api.members import MemberMutation, MemberQuery
 from aforo.api.metering import MeteringQuery, MeteringSubscription
 from aforo.api.permissions import OPEN, undeclared
@@ -77,7 +79,13 @@ _MUTATIONS = (
     BillingMutation,
     SignalMutation,
 )
-_SUBSCRIPTIONS = (MeteringSubscription, SignalSubscription, ActionSubscription)
+_SUBSCRIPTIONS = (
+    MeteringSubscription,
+    BillingSubscription,
+    SignalSubscription,
+    ActionSubscription,
+    ReportSubscription,
+)
 
 schema = strawberry.Schema(
     query=_root("Query", _QUERIES, "What can be read."),

@@ -52,6 +52,10 @@ class Written:
     """Of the parked: subscriptions that were changed meanwhile, for another run to bill."""
 
 
+_Shown = tuple[InvoiceState, Decimal, Decimal]
+"""What of an invoice makes its followers look: state, total, and what is due."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Bill:
     """A bill with the row that it became, and what that row is to be."""
@@ -59,7 +63,8 @@ class _Bill:
     rated: Rated
     state: InvoiceState
     row: Invoice
-    is_new: bool
+    before: _Shown | None
+    """What was there; None for a new one."""
 
     @property
     def is_final(self) -> bool:
@@ -90,8 +95,8 @@ async def write(scope: Scope, run: BillRun, outcome: Outcome) -> Written:
     written = await _write_drafts(scope, run, rated)
     rows = [row for row, _ in written]
     bills = [
-        _Bill(one, state, row, is_new)
-        for one, state, (row, is_new) in zip(rated, states, written, strict=True)
+        _Bill(one, state, row, before)
+        for one, state, (row, before) in zip(rated, states, written, strict=True)
     ]
     await _settle(scope, bills, at=run.created_at)
     for one in bills:
@@ -106,6 +111,9 @@ async def write(scope: Scope, run: BillRun, outcome: Outcome) -> Written:
     )
     await scope.db.flush()
     await _publish(scope, run, bills, parked)
+    for one in bills:
+        if _shown(one.row) != one.before:
+            scope.live.announce("invoices", _told(one.row))
     reached("bill.written")
     return Written(
         invoices=len(rows),
@@ -180,12 +188,13 @@ def _states(rated: Sequence[Rated], *, at: datetime) -> list[InvoiceState]:
 
 async def _write_drafts(
     scope: Scope, run: BillRun, rated: Sequence[Rated]
-) -> list[tuple[Invoice, bool]]:
+) -> list[tuple[Invoice, _Shown | None]]:
     """The invoices with their lines and taxes, all still open: a final one takes no lines.
 
-    With each, whether it was not there before.
+    With each, what was there before.
     """
     held = await _open_invoices(scope, rated)
+    before = {row.id: _shown(row) for row in held.values()}
     await _clear(scope, [row.id for row in held.values()])
     rows = []
     for one in rated:
@@ -207,8 +216,7 @@ async def _write_drafts(
         for table, values in ((InvoiceLine, lines), (InvoiceTax, taxes)):
             if values:
                 await scope.db.execute(sa.insert(table), values)
-    before = {row.id for row in held.values()}
-    return [(row, row.id not in before) for row in rows]
+    return [(row, before.get(row.id)) for row in rows]
 
 
 async def _open_invoices(
@@ -355,7 +363,7 @@ async def _publish(
     scope: Scope, run: BillRun, bills: Sequence[_Bill], parked: Mapping[UUID, str]
 ) -> None:
     """Tell of drafts that are new, of invoices that are final, and of parked accounts."""
-    drafted = [one.row for one in bills if one.is_new and not one.is_final]
+    drafted = [one.row for one in bills if one.before is None and not one.is_final]
     finalized = [one.row for one in bills if one.is_final]
     for kind, rows in (
         (EventType.INVOICE_DRAFTED, drafted),
@@ -369,6 +377,14 @@ async def _publish(
             for one, reason in sorted(parked.items())
         ],
     )
+
+
+def _shown(row: Invoice) -> _Shown:
+    return row.state, row.total, row.amount_due
+
+
+def _told(row: Invoice) -> dict[str, Any]:
+    return {"id": str(row.id), "customerId": str(row.customer_id), "state": row.state.name}
 
 
 def _money(amount: Decimal, currency: str) -> Decimal:

@@ -283,6 +283,7 @@ async def _announce(runtime: Runtime, done: Confirmed) -> None:
     live = runtime.live.of(done.tenant_id)
     for event in done.events[-LIVE_EVENTS_MAX:]:
         live.announce("events", _shown(event, done.segment_id))
+    live.announce("kpis", {"after": "segment.confirmed"})
     await live.flush()
 
 

@@ -33,6 +33,17 @@ class EventType(StrEnum):
     WEBHOOK_DISABLED = "webhook.disabled"
 
 
+MOVE_FIGURES = frozenset(
+    {
+        EventType.SUBSCRIPTION_CREATED,
+        EventType.SUBSCRIPTION_ENDED,
+        EventType.INVOICE_DRAFTED,
+        EventType.INVOICE_FINALIZED,
+        EventType.BILL_RUN_COMPLETED,
+    }
+)
+"""After these the figures of the reports are others; a hint for whoever watches them live."""
+
 Form = Literal["id", "text", "amount", "moment", "integer"]
 
 

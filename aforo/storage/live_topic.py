@@ -88,13 +88,18 @@ class Topic:
         self._thin(place)
         return message
 
+    def vacate(self, follower: "Follower") -> None:
+        """A follower no longer waits for what is at its place."""
+        if follower.place is not None and follower.place >= self.base:
+            self._thin(follower.place)
+        follower.place = None
+
     def leave(self, follower: "Follower") -> None:
         """A follower is gone."""
         if follower not in self.followers:
             return
         self.followers.remove(follower)
-        if follower.place is not None and follower.place >= self.base:
-            self._thin(follower.place)
+        self.vacate(follower)
         if not self.followers:
             self._crowd.clear()
             self._let_go()
@@ -178,6 +183,22 @@ class Follower:
                 await self._catch_up()
             else:
                 await self._wait()
+
+    def jump(self) -> bool:
+        """Pass over all that is there; whether there was anything."""
+        end = self._topic.end
+        self._replay.clear()
+        self._topic.vacate(self)
+        self._topic.join(self)
+        self._skipped = self.missed = None
+        return self.pass_over(end)
+
+    def pass_over(self, position: Position | None) -> bool:
+        """Pass over what stands up to a position; whether there was anything."""
+        if position is None or not position.is_past(self.seen):
+            return False
+        self.seen = position
+        return True
 
     def close(self) -> None:
         """Give the place up."""

@@ -20,7 +20,7 @@ from aforo.storage.addresses import Walls
 from aforo.storage.background import Background
 from aforo.storage.clock import Clock, SystemClock
 from aforo.storage.egress import Egress
-from aforo.storage.event_types import EventType
+from aforo.storage.event_types import MOVE_FIGURES, EventType
 from aforo.storage.failpoints import reached
 from aforo.storage.faults import engine_faults
 from aforo.storage.jobs import Job, JobName, JobState
@@ -116,6 +116,8 @@ class Scope:
         rows = [event_row(new_id(), kind, object_id, data, self.now) for object_id, data in events]
         for start in range(0, len(rows), PUBLISHED_AT_ONCE):
             await self.db.execute(sa.insert(OutboxEvent), rows[start : start + PUBLISHED_AT_ONCE])
+        if rows and kind in MOVE_FIGURES:
+            self.live.announce("kpis", {"after": kind.value})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_tenant
 from tests.api import small
 from tests.api.forms import GraphQL, change, http, poster
+from tests.api.server import serving
 from tests.api.shop import Shop, call
 
 Send = Callable[..., Awaitable[dict[str, Any]]]
@@ -55,3 +56,22 @@ async def billed(graphql: GraphQL, shop: Shop, send: Send, run_jobs: RunJobs) ->
     done = await graphql(query, id=run["id"])
     assert done["node"] == {"state": "DONE", "invoices": 1, "parked": 0, "failure": None}
     return shop
+
+
+@pytest.fixture
+async def live_port(runtime: Runtime) -> AsyncIterator[int]:
+    """A server with the real schema; its port."""
+    async with serving(create_app(runtime)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def listener(live_port: int, tenant: NewTenant) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of it that wants event streams."""
+    async with httpx2.AsyncClient(
+        base_url=f"http://127.0.0.1:{live_port}",
+        headers={"Authorization": f"Bearer {tenant.key.token}", "Accept": "text/event-stream"},
+        timeout=20,
+        limits=httpx2.Limits(max_connections=100),
+    ) as opened:
+        yield opened
