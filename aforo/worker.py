@@ -35,6 +35,7 @@ from aforo.storage.scope import Runtime, Scope
 from aforo.telemetry.metrics import BACKLOG, BACKLOG_AGE
 from aforo.telemetry.metrics import JOBS as JOBS_DONE
 from aforo.telemetry.tracing import span
+from aforo.webhooks import courier, fan_out
 
 JOBS_AT_ONCE = 4
 SWEEP_SECONDS = 1.0
@@ -99,8 +100,20 @@ async def act_on_signal(scope: Scope, signal_id: str) -> None:
     await actions.act_on_signal(scope, SignalId(UUID(signal_id)))
 
 
+@job(JobName.FAN_OUT_EVENTS, tries_max=20, timeout_seconds=60)
+async def fan_out_events(scope: Scope) -> None:
+    """Events wait in the outbox: write what is to be delivered of them."""
+    await fan_out.fan_out(scope)
+
+
+@job(JobName.FORGET_EVENTS, tries_max=5, timeout_seconds=300)
+async def forget_events(scope: Scope) -> None:
+    """Once a day: delete events and deliveries that are old."""
+    await fan_out.forget(scope)
+
+
 async def run(runtime: Runtime) -> None:
-    """Work until cancelled: jobs, their relay, and the sealer if no other process seals.
+    """Work until cancelled: jobs, their relay, webhooks, and the sealer if no other process seals.
 
     Cancelled, it lets running jobs finish for a while, and hands the others back.
     """
@@ -108,22 +121,25 @@ async def run(runtime: Runtime) -> None:
         tasks.create_task(_patiently("jobs", lambda: _serve_jobs(runtime)))
         tasks.create_task(_patiently("relay", lambda: _relay(runtime)))
         tasks.create_task(_patiently("sealer", lambda: _seal(runtime)))
+        tasks.create_task(_patiently("webhooks", lambda: courier.run(runtime)))
         tasks.create_task(_patiently("backlog", lambda: _measure_backlog(runtime)))
         tasks.create_task(_patiently("forgetting", lambda: _forget(runtime)))
 
 
 async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
-    """Seal, and run every job that is due, in this process, until there is nothing left to do.
+    """Seal, run every job that is due, and call every webhook that is, in this process, until
+    there is nothing left to do.
 
-    With a tenant, only that tenant's jobs.
+    With a tenant, only that tenant's jobs and webhooks.
     """
     for _ in range(DRAIN_ROUNDS_MAX):
         confirmed = await seal_once(runtime)
         due = await queue.due_jobs(runtime, tenant_id)
-        if not confirmed and not due:
-            return
         for one in due:
             await execute(runtime, one.tenant_id, one.job_id)
+        called = await courier.deliver_due(runtime, tenant_id)
+        if not confirmed and not due and not called:
+            return
     raise RuntimeError(f"after {DRAIN_ROUNDS_MAX} rounds there are still jobs that are due")
 
 

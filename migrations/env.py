@@ -13,7 +13,8 @@ import aforo.storage.jobs
 import aforo.storage.outbox
 import aforo.storage.secrets
 import aforo.subscriptions.models
-import aforo.tenants.models  # noqa: F401
+import aforo.tenants.models
+import aforo.webhooks.models  # noqa: F401
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -152,6 +152,9 @@ MORE_THAN_APPEND = {
     "invoice_tax": "select insert delete",
     "invoice_series": "select insert update",
     "wallet": "select insert update",  # To lock it.
+    "webhook_endpoint": "select insert update delete",  # A deleted one, once its log is old.
+    "webhook_delivery": "select insert update delete",  # Old ones are forgotten.
+    "webhook_attempt": "select insert delete",
     "outbox": "select insert update delete",  # To mark what was told, and forget it in time.
     "idempotent_answer": "select insert update",  # To add the answer to the key that was claimed.
 }
@@ -166,6 +169,7 @@ ACROSS_TENANTS = {
     "segment": "select insert update",
     "job": "select insert update",
     "idempotent_answer": "select delete",  # To forget those that are a day old.
+    "webhook_delivery": "select update",  # To find what is due, and lease it.
 }
 
 TABLES = """

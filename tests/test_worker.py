@@ -28,6 +28,12 @@ Does = Callable[..., None]
 
 
 @pytest.fixture
+def tenant_id() -> TenantId:
+    """A tenant without a job: whoever creates one publishes an event, which asks for one."""
+    return TenantId(new_id())
+
+
+@pytest.fixture
 def does(monkeypatch: pytest.MonkeyPatch) -> Does:
     """Let jobs of the tests' kind do something else."""
 

@@ -18,6 +18,8 @@ class JobName(StrEnum):
     BILL_DUE = "bill_due"
     DETECT_SIGNALS = "detect_signals"
     ACT_ON_SIGNAL = "act_on_signal"
+    FAN_OUT_EVENTS = "fan_out_events"
+    FORGET_EVENTS = "forget_events"
 
 
 class JobState(StrEnum):

@@ -39,6 +39,7 @@ PUBLISHED_AT_ONCE = 500
 _ENTER = sa.text(
     "SELECT set_config('aforo.tenant_id', :tenant_id, true), set_config('aforo.now', :now, true)"
 )
+_THIS_TRANSACTION = sa.cast(sa.func.pg_current_xact_id(), sa.String)
 
 _ENTER_ACCOUNT = sa.text("SELECT set_config('aforo.account_id', :account_id, true)")
 _NO_TENANT = TenantId(UUID(int=0))
@@ -82,7 +83,7 @@ class Scope:
         self,
         name: JobName,
         *,
-        unique_key: str | None = None,
+        unique_key: str | sa.ColumnElement[str] | None = None,
         run_at: datetime | None = None,
         **arguments: Any,
     ) -> None:
@@ -113,11 +114,16 @@ class Scope:
         self, kind: EventType, events: Sequence[tuple[UUID, Mapping[str, Any]]]
     ) -> None:
         """Like `publish`, for many objects at once."""
+        if not events:
+            return
         rows = [event_row(new_id(), kind, object_id, data, self.now) for object_id, data in events]
         for start in range(0, len(rows), PUBLISHED_AT_ONCE):
             await self.db.execute(sa.insert(OutboxEvent), rows[start : start + PUBLISHED_AT_ONCE])
-        if rows and kind in MOVE_FIGURES:
+        if kind in MOVE_FIGURES:
             self.live.announce("kpis", {"after": kind.value})
+        # One per transaction, and not one that waits already: it could begin, and look, before
+        # this transaction commits.
+        await self.enqueue(JobName.FAN_OUT_EVENTS, unique_key=_THIS_TRANSACTION)
 
 
 @dataclass(frozen=True, slots=True)

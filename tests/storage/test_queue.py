@@ -22,6 +22,12 @@ SECONDS = dict.fromkeys(JobName, 60)
 TICK = timedelta(microseconds=1)
 
 
+@pytest.fixture
+def tenant_id() -> TenantId:
+    """A tenant without a job: whoever creates one publishes an event, which asks for one."""
+    return TenantId(new_id())
+
+
 async def test_a_job_is_due_when_its_time_has_come_and_the_oldest_is_first(
     runtime: Runtime, tenant_id: TenantId, clock: MovableClock
 ) -> None:
