@@ -7,6 +7,8 @@ APP_ROLE = "aforo_app"
 SYSTEM_ROLE = "aforo_system"
 
 TENANT = "current_setting('aforo.tenant_id')::uuid"
+CUSTOMER = "(SELECT current_setting('aforo.customer_id'))"
+"""Asked for once per statement. What is neither set nor `everyone` is nobody."""
 NOW = "current_setting('aforo.now')::timestamptz"
 
 APPEND_ONLY = "SELECT, INSERT"
@@ -47,6 +49,20 @@ def wall(name: str, *, grant: str = APPEND_ONLY) -> None:
     op.execute(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY tenant ON {name} TO {APP_ROLE} USING (tenant_id = {TENANT})")
     op.execute(f"GRANT {grant} ON {name} TO {APP_ROLE}")
+    wall_customers(name)
+
+
+def wall_customers(name: str, *, inside: str = "false") -> None:
+    """Let the scope of one customer see only the rows that are `inside`; no row if not given.
+
+    The second wall of a portal, restrictive beside the tenant's. The first is `__portal__` of the
+    table's class.
+    """
+    op.execute(f"DROP POLICY IF EXISTS customer ON {name}")
+    op.execute(
+        f"CREATE POLICY customer ON {name} AS RESTRICTIVE TO {APP_ROLE} "
+        f"USING ({CUSTOMER} = 'everyone' OR {inside})"
+    )
 
 
 def open_to_system(name: str, *, grant: str) -> None:

@@ -127,6 +127,7 @@ INDEXES_ACROSS_TENANTS = {
     "member_by_account": "a person sees his memberships in every tenant",
     "member_session_by_account": "a changed password ends the person's sessions in every tenant",
     "sign_in_count_pkey": "sign-ins are counted before it is known whose they are",
+    "portal_token_public_id_key": "a request names its tenant by its token",
     "job_due": "the relay looks for the work of every tenant",
     "event_inbox_unsealed": "the sealer takes the events of every tenant in order",
     "segment_unconfirmed": "the sealer confirms the segments of every tenant in order",
@@ -142,6 +143,7 @@ MORE_THAN_APPEND = {
     "invitation": "select insert update",  # To accept it.
     "member_session": "select insert update delete",  # What is over is forgotten.
     "api_key": "select insert update",  # To revoke it.
+    "portal_token": "select insert update delete",  # Those that expired go.
     "job": "select insert update",  # To mark it done in the transaction of its work.
     "customer": "select insert update",  # To lock it.
     "subscription": "select insert update",
@@ -164,6 +166,7 @@ ACROSS_TENANTS = {
     "api_key": "select",  # To find the tenant of a request.
     "account": "select",  # To find whose address it is that signs in.
     "sign_in_count": "select insert update",  # To count before anybody is known.
+    "portal_token": "select",
     "event_key": "select delete",  # To forget keys that are old enough.
     "event_inbox": "select update delete",  # To seal it.
     "segment": "select insert update",
@@ -201,7 +204,7 @@ async def test_every_table_has_forced_row_security_and_a_policy(
     assert set(SQLModel.metadata.tables) <= set(tables)
     open_to_all = [name for name, row in tables.items() if not (row.walled and row.forced)]
     assert open_to_all == list(NO_ROWS_OF_TENANTS)
-    policies = await rows(catalogue, "SELECT tablename, roles, qual FROM pg_policies")
+    policies = await rows(catalogue, "SELECT * FROM pg_policies")
     # A partition is reached through its whole; alone, without a policy, it shows nothing.
     whole = {name for name, row in tables.items() if not row.part} - set(NO_ROWS_OF_TENANTS)
     by_account = {
@@ -217,6 +220,12 @@ async def test_every_table_has_forced_row_security_and_a_policy(
         if "aforo.tenant_id" in (row.qual or "") and row.roles == [APP_ROLE]
     }
     assert by_tenant == whole - set(OF_ACCOUNTS) - set(OF_THE_SYSTEM_ALONE)
+    by_customer = {
+        row.tablename
+        for row in policies
+        if row.policyname == "customer" and row.permissive == "RESTRICTIVE"
+    }
+    assert by_customer == by_tenant
     across = {row.tablename for row in policies if SYSTEM_ROLE in row.roles}
     assert across == set(ACROSS_TENANTS)
 

@@ -40,11 +40,12 @@ class Context:
         self._loaders = Loaders(self.scope, remembers=self.remembers)
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
-        """Open a scope of the caller's tenant: a transaction that commits unless it raises, or a
-        savepoint of the operation's transaction. Not inside of an open scope."""
+        """Open a scope of the caller's tenant, and for a portal of its customer alone: a
+        transaction that commits unless it raises, or a savepoint of the operation's transaction.
+        Not inside of an open scope."""
         if self.savepoints is not None:
             return self.savepoints.scope()
-        return self.runtime.scope(self.caller.tenant_id)
+        return self.runtime.scope(self.caller.tenant_id, customer_id=self.caller.customer_id)
 
     def load(self, query: BatchQuery[UUID, V], key: UUID) -> Awaitable[V | None]:
         """What a batch query `(scope, keys) -> {key: value}` gives for one key, or None.

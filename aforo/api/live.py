@@ -54,7 +54,8 @@ class Followed:
 async def opened(
     context: Context, stream: str, *, after: str | None = None, wants: Wants | None = None
 ) -> AsyncIterator[Follower]:
-    """The caller's live stream of a name, from after a cursor or from now on.
+    """The caller's live stream of a name, from after a cursor or from now on; a portal gets only
+    the messages of its customer.
 
     Not inside of a scope, which would keep a transaction open for as long. Raises: `Invalid` for a
     cursor of another stream; `Unavailable`.
@@ -63,7 +64,7 @@ async def opened(
     cursor = context.resume_after or after
     position = position_of(stream, cursor) if cursor else None
     live = context.runtime.live.of(context.caller.tenant_id)
-    follower = await live.follow(stream, after=position, wants=wants)
+    follower = await live.follow(stream, after=position, wants=_within(context, wants))
     context.followed = Followed(stream, follower)
     try:
         yield follower
@@ -126,4 +127,13 @@ async def shared(message: Message, key: object, make: Callable[[], Awaitable[T]]
 
 async def row(context: Context, message: Message, query: BatchQuery[UUID, T]) -> T | None:
     """The row that a message is about, read once for all who follow its stream here."""
-    return await shared(message, query, lambda: context.load(query, UUID(message.data["id"])))
+    # Apart for each portal: what its scope does not see is there for others.
+    key = (query, context.caller.customer_id)
+    return await shared(message, key, lambda: context.load(query, UUID(message.data["id"])))
+
+
+def _within(context: Context, wants: Wants | None) -> Wants | None:
+    only = context.caller.customer_id
+    if only is None:
+        return wants
+    return lambda data: data.get("customerId") == str(only) and (wants is None or wants(data))

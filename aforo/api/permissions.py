@@ -1,6 +1,7 @@
 """Which permission each part of the schema needs, and so which ones a document needs."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
@@ -20,6 +21,7 @@ from graphql import (
     is_abstract_type,
 )
 
+from aforo.api.portal import is_open
 from aforo.tenants.permissions import Permission, read_in
 
 
@@ -33,8 +35,16 @@ OPEN = Open.ANYONE
 NEEDS = "needs"
 """Where the metadata of a field holds its permission."""
 
-Needs = Mapping[Permission, str]
-"""Permissions, each with the path of a field that needs it."""
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an operation needs its caller to have."""
+
+    permissions: Mapping[Permission, str]
+    """Each with the path of a field that needs it."""
+    outside_portal: str | None
+    """The path of a field that no portal token may ask for; None where there is none."""
+
 
 READ: Mapping[str, Permission] = MappingProxyType(
     {
@@ -53,6 +63,8 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "RatePlan": Permission.CATALOG_READ,
         "RatePlanLine": Permission.CATALOG_READ,
         "Agent": Permission.CUSTOMERS_READ,
+        "NewPortalToken": Permission.CUSTOMERS_READ,
+        "PortalToken": Permission.CUSTOMERS_READ,
         "Customer": Permission.CUSTOMERS_READ,
         "CustomerKey": Permission.CUSTOMERS_READ,
         "CustomerSubscription": Permission.CUSTOMERS_READ,
@@ -114,7 +126,9 @@ class Rules:
         root = self._schema.get_root_type(operation.operation)
         assert root is not None, "a validated operation has a root type"
         found = _Walk(self._schema, document).of(operation.selection_set, root)
-        return MappingProxyType(found)
+        outside_portal = found.pop(_CLOSED, None)
+        permissions = {need: path for need, path in found.items() if isinstance(need, Permission)}
+        return Needs(MappingProxyType(permissions), outside_portal)
 
 
 def undeclared(schema: GraphQLSchema) -> Iterator[str]:
@@ -159,6 +173,16 @@ def _item(kind: GraphQLNamedType) -> GraphQLNamedType:
     return kind
 
 
+class _Closed(Enum):
+    """Stands beside the permissions for a field that portal tokens cannot ask for."""
+
+    TO_PORTALS = "to portals"
+
+
+_CLOSED = _Closed.TO_PORTALS
+_Found = dict[Permission | _Closed, str]
+
+
 class _Walk:
     """Collects what selections need; each fragment is looked at once."""
 
@@ -169,12 +193,10 @@ class _Walk:
             for definition in document.definitions
             if isinstance(definition, FragmentDefinitionNode)
         }
-        self._seen: dict[str, Needs] = {}
+        self._seen: dict[str, _Found] = {}
 
-    def of(
-        self, selections: SelectionSetNode | None, parent: GraphQLNamedType
-    ) -> dict[Permission, str]:
-        found: dict[Permission, str] = {}
+    def of(self, selections: SelectionSetNode | None, parent: GraphQLNamedType) -> _Found:
+        found: _Found = {}
         for node in selections.selections if selections else ():
             match node:
                 case FieldNode():
@@ -187,11 +209,11 @@ class _Walk:
                     part = self._fragment(node.name.value)
                 case _:
                     continue
-            for permission, path in part.items():
-                found.setdefault(permission, path)
+            for need, path in part.items():
+                found.setdefault(need, path)
         return found
 
-    def _field(self, node: FieldNode, parent: GraphQLNamedType) -> Needs:
+    def _field(self, node: FieldNode, parent: GraphQLNamedType) -> _Found:
         fields = getattr(parent, "fields", {})
         definition: GraphQLField | None = fields.get(node.name.value)
         if definition is None:  # `__typename` and the schema's own fields.
@@ -200,15 +222,17 @@ class _Walk:
         kind = get_named_type(definition.type)
         own = declared(definition)
         found = self.of(node.selection_set, kind)
-        found = {permission: f"{name}.{path}" for permission, path in found.items()}
+        found = {need: f"{name}.{path}" for need, path in found.items()}
         if parent is self._schema.mutation_type and isinstance(own, Permission):
             found.pop(read_in(own) or own, None)
         for needed in (own, read_permission(kind), read_permission(parent)):
             if isinstance(needed, Permission):
                 found[needed] = name
+        if not is_open(parent, node.name.value):
+            found[_CLOSED] = name
         return found
 
-    def _fragment(self, name: str) -> Needs:
+    def _fragment(self, name: str) -> _Found:
         if name not in self._seen:
             definition = self._fragments[name]
             kind = self._named(definition.type_condition.name.value)

@@ -24,7 +24,7 @@ from aforo.api.errors import (
     retry_after_seconds,
 )
 from aforo.api.idempotency import Idempotency, Undone, checked_key, claim_of, is_too_large
-from aforo.api.requests import Credential, Refused, demand
+from aforo.api.requests import Credential, Refused, demand_all
 from aforo.api.streams import End, Streams
 from aforo.sdk.errors import Unavailable
 from aforo.storage.idempotency import Kept
@@ -86,7 +86,7 @@ class GraphQLService:
     def prepare(self, request: Request, credential: Credential) -> Operation:
         """The operation. Raises `DocumentRefused`; `Refused` with 403 without permission for it."""
         operation = self._documents.prepare(request)
-        demand(credential.caller, operation.needs)
+        demand_all(credential.caller, operation.needs)
         return operation
 
     async def execute(

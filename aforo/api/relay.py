@@ -13,8 +13,10 @@ import strawberry
 from aforo.api.context import Context
 from aforo.api.loaders import BatchQuery
 from aforo.api.permissions import READ
+from aforo.api.portal import FOUND_BY_ID
 from aforo.sdk import ids
 from aforo.sdk.errors import Forbidden, Invalid
+from aforo.tenants.queries import Caller, CallerKind
 
 PAGE_MAX = 100
 PAGE_DEFAULT = 20
@@ -210,10 +212,7 @@ async def fetch(context: Context, id_: strawberry.ID) -> Node | None:
     kind, uuid = _parsed(id_, field="id")
     if kind not in _FETCHED:
         raise Invalid("this is no id of a thing that can be read", code="BAD_ID", field="id")
-    needed = READ.get(kind)
-    if needed is not None and needed not in context.caller.permissions:
-        # Before the look-up: whether there is such a thing is nothing that the caller may know.
-        raise Forbidden(f"{context.caller.named} lacks the permission {needed.name}", field="id")
+    _demand_kind(context.caller, kind)
     query, wrapper = _FETCHED[kind]
     row = await context.load(query, uuid)
     node: Node | None = None if row is None else wrapper.from_row(row)
@@ -225,6 +224,15 @@ async def fetch_all(context: Context, ids: Sequence[strawberry.ID]) -> list[Node
     if len(ids) > NODES_MAX:
         raise Invalid(f"at most {NODES_MAX} ids, not {len(ids)}", code="BAD_PAGE", field="ids")
     return await asyncio.gather(*(fetch(context, id_) for id_ in ids))
+
+
+def _demand_kind(caller: Caller, kind: str) -> None:
+    # Before the look-up: whether there is such a thing is nothing that the caller may know.
+    needed = READ.get(kind)
+    if needed is not None and needed not in caller.permissions:
+        raise Forbidden(f"{caller.named} lacks the permission {needed.name}", field="id")
+    if caller.kind is CallerKind.PORTAL and kind not in FOUND_BY_ID:
+        raise Forbidden(f"a {kind} is not to be had with a portal token", field="id")
 
 
 def _parsed(id_: str, *, field: str | None) -> tuple[str, UUID]:

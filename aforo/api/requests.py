@@ -8,9 +8,10 @@ from hashlib import sha256
 import structlog
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
+from aforo.api.permissions import Needs
 from aforo.storage.scope import Runtime
 from aforo.tenants.permissions import Permission
-from aforo.tenants.queries import Caller, authenticate
+from aforo.tenants.queries import Caller, CallerKind, authenticate
 
 BODY_TIMEOUT_SECONDS = 60.0
 """For all of a body: who sends a byte now and then would hold a connection for ever."""
@@ -89,6 +90,15 @@ async def _recognised(runtime: Runtime, token: str) -> Caller | None:
     if caller is not None:
         runtime.lately.keep(key, caller, tenant_id=caller.tenant_id, mark=mark)
     return caller
+
+
+def demand_all(caller: Caller, needs: Needs) -> None:
+    """Raise `Refused` with 403 unless the caller may run the operation that needs this."""
+    if caller.kind is CallerKind.PORTAL and needs.outside_portal is not None:
+        raise Refused(
+            403, "FORBIDDEN", f"`{needs.outside_portal}` is not to be had with a portal token"
+        )
+    demand(caller, needs.permissions)
 
 
 def demand(caller: Caller, needs: Mapping[Permission, str]) -> None:

@@ -9,7 +9,16 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from aforo.storage.tables import TenantTable, belongs_to, choice, exact, json, moment
+from aforo.storage.tables import (
+    BY_CUSTOMER,
+    Portal,
+    TenantTable,
+    belongs_to,
+    choice,
+    exact,
+    json,
+    moment,
+)
 
 
 class BillRunState(StrEnum):
@@ -73,6 +82,7 @@ class Invoice(TenantTable, table=True):
     """What a customer owes for one period of one subscription. Immutable once finalised."""
 
     __tablename__ = "invoice"
+    __portal__ = BY_CUSTOMER
     __table_args__ = (
         belongs_to("bill_run", "bill_run_id"),
         belongs_to("customer", "customer_id"),
@@ -120,6 +130,7 @@ class InvoiceLine(TenantTable, table=True):
     """One line: its unrounded amount, its rounded amount, and the events that it stands on."""
 
     __tablename__ = "invoice_line"
+    __portal__ = Portal("invoice_id", "invoice")
     __table_args__ = (
         belongs_to("invoice", "invoice_id"),
         sa.UniqueConstraint("tenant_id", "invoice_id", "position"),
@@ -153,6 +164,7 @@ class InvoiceTax(TenantTable, table=True):
     """One tax of an invoice: its rate on the sum of its base."""
 
     __tablename__ = "invoice_tax"
+    __portal__ = Portal("invoice_id", "invoice")
     __table_args__ = (belongs_to("invoice", "invoice_id"),)
 
     invoice_id: UUID
@@ -187,6 +199,7 @@ class Wallet(TenantTable, table=True):
     """Prepaid value of a customer in one currency: its grants, less what its entries drew."""
 
     __tablename__ = "wallet"
+    __portal__ = BY_CUSTOMER
     __table_args__ = (
         belongs_to("customer", "customer_id"),
         sa.UniqueConstraint("tenant_id", "customer_id", "currency"),
@@ -201,6 +214,7 @@ class WalletGrant(TenantTable, table=True):
     """One credited lot of value."""
 
     __tablename__ = "wallet_grant"
+    __portal__ = Portal("wallet_id", "wallet")
     __table_args__ = (
         belongs_to("wallet", "wallet_id"),
         sa.Index("wallet_grant_by_wallet", "tenant_id", "wallet_id"),
@@ -220,6 +234,7 @@ class WalletEntry(TenantTable, table=True):
     """A drawdown, append-only: what an invoice took from a grant, or took on as debt."""
 
     __tablename__ = "wallet_entry"
+    __portal__ = Portal("wallet_id", "wallet")
     __table_args__ = (
         belongs_to("wallet", "wallet_id"),
         belongs_to("wallet_grant", "grant_id"),

@@ -9,7 +9,16 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from aforo.storage.tables import TenantTable, belongs_to, choice, exact, json, moment
+from aforo.storage.tables import (
+    SHARED,
+    Portal,
+    TenantTable,
+    belongs_to,
+    choice,
+    exact,
+    json,
+    moment,
+)
 
 
 class Aggregation(StrEnum):
@@ -55,6 +64,7 @@ class Meter(TenantTable, table=True):
     """How events become billable units: which events, and what is counted of them."""
 
     __tablename__ = "meter"
+    __portal__ = SHARED
     __table_args__ = (
         sa.UniqueConstraint("tenant_id", "code", "version"),
         sa.Index("meter_by_event_type", "tenant_id", "event_type"),
@@ -131,6 +141,7 @@ class Entitlement(TenantTable, table=True):
     """A feature gate, or a quota over a meter, that a plan grants."""
 
     __tablename__ = "entitlement"
+    __portal__ = Portal("id", "offering_entitlement", "entitlement_id")
     __table_args__ = (
         belongs_to("meter", "meter_id"),
         sa.UniqueConstraint("tenant_id", "code", "version"),
@@ -150,6 +161,7 @@ class Offering(TenantTable, table=True):
     entitlements."""
 
     __tablename__ = "offering"
+    __portal__ = Portal("id", "subscription", "offering_id")
     __table_args__ = (
         belongs_to("product", "product_id"),
         belongs_to("rate_plan", "rate_plan_id"),
@@ -167,6 +179,7 @@ class OfferingEntitlement(TenantTable, table=True):
     """An entitlement version that an offering pins."""
 
     __tablename__ = "offering_entitlement"
+    __portal__ = Portal("offering_id", "offering")
     __table_args__ = (
         belongs_to("offering", "offering_id"),
         belongs_to("entitlement", "entitlement_id"),
@@ -181,6 +194,7 @@ class Discount(TenantTable, table=True):
     """A reduction of an invoice's subtotal, by a share or by an amount."""
 
     __tablename__ = "discount"
+    __portal__ = Portal("id", "subscription_discount", "discount_id")
     __table_args__ = (sa.UniqueConstraint("tenant_id", "code"),)
 
     code: str

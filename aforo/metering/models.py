@@ -10,6 +10,7 @@ from sqlmodel import Field
 
 from aforo.storage.tables import (
     NOW_DEFAULT,
+    SHARED,
     TenantRow,
     TenantTable,
     choice,
@@ -80,6 +81,7 @@ class Segment(TenantRow, table=True):
     watermark that bills read up to."""
 
     __tablename__ = "segment"
+    __portal__ = SHARED  # How far the event log has come; nothing of what is in it.
     __table_args__ = (
         sa.Index("segment_unconfirmed", "segment_id", postgresql_where=sa.text("state = 'SEALED'")),
     )

@@ -25,7 +25,7 @@ from aforo.sdk.period import Period
 from aforo.storage.rows import PAGE_MAX, page_of_rows, rows_by_id
 from aforo.storage.scope import Scope
 
-EVENTS = "events_of(tenant = {tenant:UUID}, watermark = {watermark:UInt64})"
+EVENTS = "events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = {watermark:UInt64})"
 """The table expression of a tenant's event log up to a watermark."""
 
 IN_PERIOD = (

@@ -23,6 +23,7 @@ from aforo.metering.models import EventInbox, Segment, SegmentState
 from aforo.metering.projection import COLUMNS, columns_of, xor_of
 from aforo.metering.stored import StoredEvent, from_line
 from aforo.sdk.ids import TenantId
+from aforo.storage.clickhouse import EVERY_PAYER
 from aforo.storage.failpoints import reached
 from aforo.storage.faults import engine_faults
 from aforo.storage.scope import Runtime
@@ -229,9 +230,10 @@ async def _project(
 async def _projected(runtime: Runtime, segment: Segment) -> tuple[int, int]:
     rows = await runtime.events.query(
         "SELECT count() AS events, groupBitXor(key_xor) AS xor "
-        "FROM events_of(tenant = {tenant:UUID}, watermark = {segment:UInt64}) "
+        "FROM events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, "
+        "watermark = {segment:UInt64}) "
         "WHERE segment_id = {segment:UInt64}",
-        {"tenant": str(segment.tenant_id), "segment": segment.segment_id},
+        {"tenant": str(segment.tenant_id), "payer": EVERY_PAYER, "segment": segment.segment_id},
     )
     return rows[0]["events"], rows[0]["xor"]
 

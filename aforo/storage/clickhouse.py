@@ -8,12 +8,14 @@ import clickhouse_connect
 from anyio import CapacityLimiter, to_thread
 from clickhouse_connect.driver.client import Client
 
-from aforo.sdk.ids import TenantId
+from aforo.sdk.ids import CustomerId, TenantId
 from aforo.telemetry.metrics import CLICKHOUSE_CALLS, timed
 from aforo.telemetry.tracing import span
 
 QUERIES_AT_ONCE = 8
 QUERY_TIMEOUT_SECONDS = 120
+EVERY_PAYER = "00000000-0000-0000-0000-000000000000"
+"""In place of a customer: the events of all."""
 T = TypeVar("T")
 
 
@@ -25,9 +27,9 @@ class Events:
         self._client: Client | None = None
         self._limiter: CapacityLimiter | None = None
 
-    def of(self, tenant_id: TenantId) -> "TenantEvents":
-        """What one tenant may read."""
-        return TenantEvents(self, tenant_id)
+    def of(self, tenant_id: TenantId, customer_id: CustomerId | None = None) -> "TenantEvents":
+        """What one tenant may read; of one customer alone where one is named."""
+        return TenantEvents(self, tenant_id, customer_id)
 
     async def run(self, call: Callable[[Client], T]) -> T:
         """Do something with the client, in a thread of its own.
@@ -80,19 +82,25 @@ class Events:
 
 
 class TenantEvents:
-    """One tenant's events. Every query gets the parameter `tenant`, and the views demand it."""
+    """One tenant's events. Every query gets the parameters `tenant` and `payer`, and the views
+    demand them."""
 
-    def __init__(self, events: Events, tenant_id: TenantId) -> None:
+    def __init__(
+        self, events: Events, tenant_id: TenantId, customer_id: CustomerId | None = None
+    ) -> None:
         self._events = events
-        self._tenant_id = str(tenant_id)
+        self._walls = {
+            "tenant": str(tenant_id),
+            "payer": EVERY_PAYER if customer_id is None else str(customer_id),
+        }
 
     async def query(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Rows of a query that reads `…_of(tenant = {tenant:UUID})` views, as dictionaries."""
-        return await self._events.query(sql, {**parameters, "tenant": self._tenant_id})
+        """Rows of a query that reads `…_of(tenant = {tenant:UUID}, …)` views, as dictionaries."""
+        return await self._events.query(sql, {**parameters, **self._walls})
 
     async def command(self, sql: str, **parameters: Any) -> None:
         """Run a statement about this tenant's rows that gives none back."""
-        await self._events.command(sql, {**parameters, "tenant": self._tenant_id})
+        await self._events.command(sql, {**parameters, **self._walls})
 
 
 def connect(url: str) -> Client:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 KEPT_SECONDS = 0.5
 ENTRIES_MAX = 10_000
-WATCHED = frozenset({"api_key", "tenant", "api_policy", "persisted_document"})
+WATCHED = frozenset({"api_key", "portal_token", "tenant", "api_policy", "persisted_document"})
 """Tables whose rows are kept."""
 
 _KEPT = timedelta(seconds=KEPT_SECONDS)

@@ -1,10 +1,11 @@
 """PostgreSQL: the pools of a process, and the session that knows whose rows it may touch."""
 
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, inspect
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -77,7 +78,8 @@ async def _reach(*address: Any, **options: Any) -> asyncpg.Connection:
 
 @event.listens_for(TenantSession, "do_orm_execute")
 def _add_the_tenant(state: ORMExecuteState) -> None:
-    """Add `tenant_id = :tenant` to every statement: the first wall, beside row security."""
+    """Add `tenant_id = :tenant` to every statement: the first wall, beside row security. In the
+    scope of one customer add that as well."""
     tenant_id = state.session.info.get("tenant_id")
     if tenant_id is None or not (state.is_select or state.is_update or state.is_delete):
         return
@@ -86,6 +88,11 @@ def _add_the_tenant(state: ORMExecuteState) -> None:
             TenantRow, lambda table: _owner(table) == tenant_id, include_aliases=True
         )
     )
+    info = state.session.info
+    if (customer_id := info.get("customer_id")) is not None:
+        if "only" not in info:
+            info["only"] = _only(tenant_id, customer_id)
+        state.statement = state.statement.options(*info["only"])
 
 
 def _owner(table: Any) -> Any:
@@ -116,6 +123,40 @@ def _tell_change(session: Session) -> None:
     """Also after a savepoint, which is too early, and then again after the whole."""
     if session.info.get("changed") and (tenant_id := session.info.get("tenant_id")) is not None:
         CHANGES.note(tenant_id)
+
+
+def _only(tenant_id: UUID, customer_id: UUID) -> list[Any]:
+    """Criteria for every table that leave the rows of one customer, and what no customer's is."""
+    return [
+        with_loader_criteria(
+            kind,
+            _in_portal(kind, inspect(kind).local_table, tenant_id, customer_id),
+            include_aliases=True,
+        )
+        for kind in _kinds().values()
+        if not kind.__portal__.shows_all
+    ]
+
+
+def _in_portal(kind: type[TenantRow], columns: Any, tenant_id: UUID, customer_id: UUID) -> Any:
+    portal = kind.__portal__
+    if portal.column is None:
+        return sa.true() if portal.shows_all else sa.false()
+    column = columns.c[portal.column]
+    if portal.table is None:
+        return column == customer_id
+    parent = _kinds()[portal.table]
+    rows = inspect(parent).local_table.alias()
+    inside = _in_portal(parent, rows, tenant_id, customer_id)
+    return column.in_(sa.select(rows.c[portal.of]).where(rows.c.tenant_id == tenant_id, inside))
+
+
+def _kinds() -> dict[str, type[TenantRow]]:
+    """The tables of rows by name."""
+    found: list[type[TenantRow]] = [TenantRow]
+    for kind in found:
+        found += kind.__subclasses__()
+    return {str(kind.__tablename__): kind for kind in found if hasattr(kind, "__table__")}
 
 
 @event.listens_for(TenantSession, "before_flush")

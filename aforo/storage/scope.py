@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from aforo.plugins import Registry
-from aforo.sdk.ids import TenantId
+from aforo.sdk.ids import CustomerId, TenantId
 from aforo.settings import Settings
 from aforo.storage import clickhouse, postgres, redis
 from aforo.storage.addresses import Walls
@@ -37,9 +37,12 @@ SYSTEM_CONNECTIONS_MAX = 10
 PUBLISHED_AT_ONCE = 500
 
 _ENTER = sa.text(
-    "SELECT set_config('aforo.tenant_id', :tenant_id, true), set_config('aforo.now', :now, true)"
+    "SELECT set_config('aforo.tenant_id', :tenant_id, true), set_config('aforo.now', :now, true), "
+    "set_config('aforo.customer_id', :customer_id, true)"
 )
 _THIS_TRANSACTION = sa.cast(sa.func.pg_current_xact_id(), sa.String)
+EVERYONE = "everyone"
+"""In place of a customer's id: rows of all customers."""
 
 _ENTER_ACCOUNT = sa.text("SELECT set_config('aforo.account_id', :account_id, true)")
 _NO_TENANT = TenantId(UUID(int=0))
@@ -52,6 +55,8 @@ class Scope:
     """One tenant, one transaction, one moment: all that a query or command may touch."""
 
     tenant_id: TenantId
+    customer_id: CustomerId | None
+    """The one customer whose data is in scope, for its portal; None for everyone's."""
     now: datetime
     db: AsyncSession
     events: clickhouse.TenantEvents
@@ -154,8 +159,12 @@ class Runtime:
     system_sessions: async_sessionmaker[AsyncSession]
 
     @asynccontextmanager
-    async def scope(self, tenant_id: TenantId) -> AsyncIterator[Scope]:
+    async def scope(
+        self, tenant_id: TenantId, *, customer_id: CustomerId | None = None
+    ) -> AsyncIterator[Scope]:
         """Open a transaction that can see only this tenant; commit unless it raises.
+
+        With a customer it sees of the rows of customers only this one's.
 
         Raises: `Unavailable` where PostgreSQL or ClickHouse cannot be reached.
         """
@@ -163,13 +172,14 @@ class Runtime:
         now = self.clock.now()
         with engine_faults(), timed(TRANSACTIONS, "app"), span("scope"):
             async with self.app_sessions.begin() as db:
-                db.sync_session.info.update(tenant_id=tenant_id, now=now)
-                await db.execute(_ENTER, {"tenant_id": str(tenant_id), "now": now.isoformat()})
+                db.sync_session.info.update(tenant_id=tenant_id, customer_id=customer_id, now=now)
+                await _enter(db, tenant_id, now, customer_id)
                 yield Scope(
                     tenant_id=tenant_id,
+                    customer_id=customer_id,
                     now=now,
                     db=db,
-                    events=self.events.of(tenant_id),
+                    events=self.events.of(tenant_id, customer_id),
                     live=live,
                     plugins=self.plugins,
                     master_key=self.master_key,
@@ -187,7 +197,7 @@ class Runtime:
         now = self.clock.now()
         with engine_faults():
             async with self.app_sessions.begin() as db:
-                await db.execute(_ENTER, {"tenant_id": str(_NO_TENANT), "now": now.isoformat()})
+                await _enter(db, _NO_TENANT, now)
                 await db.execute(_ENTER_ACCOUNT, {"account_id": str(account_id)})
                 yield AccountScope(account_id, now, db)
 
@@ -242,3 +252,15 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
         app_sessions=postgres.sessions(app),
         system_sessions=postgres.sessions(cross_tenant),
     )
+
+
+async def _enter(
+    db: AsyncSession, tenant_id: TenantId, now: datetime, customer_id: CustomerId | None = None
+) -> None:
+    """Tell PostgreSQL what this transaction is about."""
+    told = {
+        "tenant_id": str(tenant_id),
+        "customer_id": EVERYONE if customer_id is None else str(customer_id),
+        "now": now.isoformat(),
+    }
+    await db.execute(_ENTER, told)

@@ -1,8 +1,9 @@
 """What every table of a tenant has in common."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -14,6 +15,27 @@ TENANT_DEFAULT = sa.text("current_setting('aforo.tenant_id')::uuid")
 NOW_DEFAULT = sa.text("current_setting('aforo.now')::timestamptz")
 
 
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """Which rows of a table are in the scope of one customer.
+
+    Those whose `column` is the customer; or those whose `column` is the `of` of a row of another
+    `table` that is in scope; or, without a column, all of them or none.
+    """
+
+    column: str | None = None
+    table: str | None = None
+    of: str = "id"
+    shows_all: bool = False
+
+
+HIDDEN = Portal()
+"""None: what is the tenant's own affair, and what nobody thought about."""
+SHARED = Portal(shows_all=True)
+"""All: what is no customer's."""
+BY_CUSTOMER = Portal("customer_id")
+
+
 def new_id() -> UUID:
     """A UUIDv7: ids sort in the order in which they were made."""
     return compat.uuid7()
@@ -22,9 +44,13 @@ def new_id() -> UUID:
 class TenantRow(SQLModel):
     """A row that belongs to one tenant; its key starts with the tenant.
 
+    `__portal__` says which of a table's rows the scope of one customer sees.
+
     The scope fills the tenant in; the database's own default takes it from the scope's
     transaction, so a row written past the session gets the same.
     """
+
+    __portal__: ClassVar[Portal] = HIDDEN
 
     tenant_id: UUID = Field(
         default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}

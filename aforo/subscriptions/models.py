@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from aforo.storage.tables import TenantTable, belongs_to, choice, moment
+from aforo.storage.tables import BY_CUSTOMER, Portal, TenantTable, belongs_to, choice, moment
 
 
 class BillingMode(StrEnum):
@@ -29,6 +29,7 @@ class Customer(TenantTable, table=True):
     """The payer."""
 
     __tablename__ = "customer"
+    __portal__ = Portal("id")
     __table_args__ = (
         sa.UniqueConstraint("tenant_id", "external_id"),
         sa.Index("customer_by_name", "tenant_id", "name", "id"),
@@ -52,6 +53,7 @@ class Team(TenantTable, table=True):
     """A part of a customer: the second level of the billing hierarchy."""
 
     __tablename__ = "team"
+    __portal__ = BY_CUSTOMER
     __table_args__ = (
         belongs_to("customer", "customer_id"),
         sa.UniqueConstraint("tenant_id", "customer_id", "code"),
@@ -66,6 +68,7 @@ class Agent(TenantTable, table=True):
     """A program that works for a team: the third level."""
 
     __tablename__ = "agent"
+    __portal__ = Portal("team_id", "team")
     __table_args__ = (
         belongs_to("team", "team_id"),
         sa.UniqueConstraint("tenant_id", "team_id", "code"),
@@ -80,6 +83,7 @@ class CustomerKey(TenantTable, table=True):
     """A customer's own API key: the lowest level. Only its hash is kept."""
 
     __tablename__ = "customer_key"
+    __portal__ = BY_CUSTOMER
     __table_args__ = (
         belongs_to("customer", "customer_id"),
         belongs_to("agent", "agent_id"),
@@ -98,6 +102,7 @@ class Subscription(TenantTable, table=True):
     """A customer's purchase of one offering, for as long as `[starts_at, ends_at)`."""
 
     __tablename__ = "subscription"
+    __portal__ = BY_CUSTOMER
     __table_args__ = (
         belongs_to("customer", "customer_id"),
         belongs_to("offering", "offering_id"),
@@ -123,6 +128,7 @@ class SubscriptionDiscount(TenantTable, table=True):
     """A discount that a subscription enjoys; the lowest position is applied first."""
 
     __tablename__ = "subscription_discount"
+    __portal__ = Portal("subscription_id", "subscription")
     __table_args__ = (
         belongs_to("subscription", "subscription_id"),
         belongs_to("discount", "discount_id"),

@@ -15,13 +15,24 @@ from aforo.storage.scope import Runtime, Scope
 from aforo.storage.tables import new_id
 from aforo.tenants.keys import make_token
 from aforo.tenants.members import OPERATOR, IssuedInvitation, invite
-from aforo.tenants.models import ApiKey, Environment, Tenant
-from aforo.tenants.permissions import EVERY_PERMISSION, Permission, Role
+from aforo.tenants.models import ApiKey, Environment, PortalToken, Tenant
+from aforo.tenants.permissions import (
+    EVERY_PERMISSION,
+    PORTAL_PERMISSIONS,
+    Permission,
+    Role,
+)
 from aforo.tenants.queries import tenant as tenant_in_scope
 
 NAME_CHARACTERS_MAX = 200
 OVERLAP_MAX = timedelta(days=7)
 """Of the tokens before and after a rotation."""
+PORTAL_LIFETIME_MIN = timedelta(minutes=1)
+PORTAL_LIFETIME_MAX = timedelta(hours=1)
+PORTAL_TOKENS_MAX = 1_000
+"""Of one customer that are good at the same time."""
+PORTAL_KEPT = timedelta(days=1)
+"""How long what is left of an expired token can be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,14 @@ class IssuedKey:
     """A new key. The token is in nobody's hands but the caller's: it is shown once."""
 
     row: ApiKey
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedPortalToken:
+    """A new portal token, shown this once."""
+
+    row: PortalToken
     token: str = field(repr=False)
 
 
@@ -147,6 +166,66 @@ async def revoke_api_key(scope: Scope, *, api_key_id: UUID) -> ApiKey:
     return row
 
 
+async def create_portal_token(
+    scope: Scope,
+    *,
+    customer_id: UUID,
+    lifetime: timedelta,
+    pepper: str,
+    granted_by: Collection[Permission] = EVERY_PERMISSION,
+) -> IssuedPortalToken:
+    """Let a customer's users in for a short time, to that customer's data alone.
+
+    Raises `Invalid`; `Conflict` where 1,000 tokens of the customer are good at once. Whether there
+    is such a customer is for the caller to say.
+    """
+    if not PORTAL_LIFETIME_MIN <= lifetime <= PORTAL_LIFETIME_MAX:
+        least, most = (each.total_seconds() for each in (PORTAL_LIFETIME_MIN, PORTAL_LIFETIME_MAX))
+        raise Invalid(
+            f"a portal token lives {least:.0f} to {most:.0f} seconds", field="lifetimeSeconds"
+        )
+    # Who may not read what a portal reads must not get at it by way of a token.
+    _check_held(PORTAL_PERMISSIONS, by=granted_by, field=None)
+    own = col(PortalToken.customer_id) == customer_id
+    await scope.db.execute(
+        sa.delete(PortalToken).where(own, col(PortalToken.expires_at) < scope.now - PORTAL_KEPT)
+    )
+    good = sa.select(sa.func.count(col(PortalToken.id))).where(
+        own, col(PortalToken.expires_at) > scope.now, col(PortalToken.revoked_at).is_(None)
+    )
+    if (await scope.db.scalar(good) or 0) >= PORTAL_TOKENS_MAX:
+        raise Conflict(
+            f"{PORTAL_TOKENS_MAX} tokens of this customer are good now: use one for longer, or "
+            "revoke some",
+            code="TOO_MANY_PORTAL_TOKENS",
+            field="customerId",
+        )
+    token = make_token(None)
+    row = PortalToken(
+        customer_id=customer_id,
+        environment=(await tenant_in_scope(scope)).environment,
+        public_id=token.public_id,
+        secret_hash=token.hashed(pepper),
+        expires_at=scope.now + lifetime,
+    )
+    scope.db.add(row)
+    await scope.db.flush()
+    return IssuedPortalToken(row, str(token))
+
+
+async def revoke_portal_token(scope: Scope, *, portal_token_id: UUID) -> PortalToken:
+    """End a portal token at once; one that has ended already stays as it is. Raises `NotFound`."""
+    row: PortalToken | None = await scope.db.scalar(
+        sa.select(PortalToken).where(col(PortalToken.id) == portal_token_id).with_for_update()
+    )
+    if row is None:
+        raise NotFound("there is no such portal token", field="portalTokenId")
+    if row.revoked_at is None:
+        row.revoked_at = scope.now
+        await scope.db.flush()
+    return row
+
+
 async def _publish(scope: Scope, kind: EventType, key: ApiKey) -> None:
     await scope.publish(
         kind,
@@ -164,11 +243,13 @@ async def _locked_key(scope: Scope, api_key_id: UUID) -> ApiKey:
     return row
 
 
-def _check_held(scopes: Collection[Permission], *, by: Collection[Permission], field: str) -> None:
+def _check_held(
+    scopes: Collection[Permission], *, by: Collection[Permission], field: str | None
+) -> None:
     if lacking := [each.name for each in Permission if each in scopes and each not in by]:
         # Else whoever may write could make himself a key that may do everything.
         raise Invalid(
-            f"you lack {' and '.join(lacking)} yourself: a key gets only what its maker may do",
+            f"you lack {' and '.join(lacking)} yourself: you hand on only what you may do",
             code="SCOPE_NOT_HELD",
             field=field,
         )

@@ -1,4 +1,4 @@
-"""API keys: how a token is made, read, and checked without keeping its secret."""
+"""API keys and portal tokens: how they are made, read, and checked without their secret."""
 
 import hmac
 import re
@@ -13,8 +13,9 @@ PUBLIC_ID_BYTES = 8
 SECRET_BYTES = 24
 """192 random bits: no guess, and no table of hashes, comes near."""
 
+_PORTAL = "portal"
 _TOKEN = re.compile(
-    rf"afo_(?P<environment>live|test)_(?P<public_id>[0-9a-f]{{{2 * PUBLIC_ID_BYTES}}})"
+    rf"afo_(?P<word>live|test|portal)_(?P<public_id>[0-9a-f]{{{2 * PUBLIC_ID_BYTES}}})"
     rf"_(?P<secret>[0-9a-f]{{{2 * SECRET_BYTES}}})_(?P<checksum>[0-9a-f]{{8}})",
     re.ASCII,
 )
@@ -22,9 +23,10 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The parts of a well-formed token `afo_{live|test}_{public_id}_{secret}_{checksum}`."""
+    """The parts of a well-formed token `afo_{live|test|portal}_{public_id}_{secret}_{checksum}`."""
 
-    environment: Environment
+    environment: Environment | None
+    """Of an API key; None for a portal token."""
     public_id: str
     """May be shown; finds the row."""
     secret: str
@@ -47,11 +49,15 @@ class Token:
         return hmac.compare_digest(self.hashed(pepper), stored)
 
     def _spoken(self) -> str:
-        return f"afo_{self.environment.value}_{self.public_id}_{self.secret}"
+        word = self.environment.value if self.environment else _PORTAL
+        return f"afo_{word}_{self.public_id}_{self.secret}"
 
 
-def make_token(environment: Environment, *, public_id: str | None = None) -> Token:
-    """A new random token; with the public id of another one where it takes that one's place."""
+def make_token(environment: Environment | None, *, public_id: str | None = None) -> Token:
+    """A new random token; for a portal without an environment.
+
+    With the public id of another one it takes that one's place.
+    """
     return Token(
         environment,
         public_id or secrets.token_hex(PUBLIC_ID_BYTES),
@@ -67,7 +73,8 @@ def parse_token(text: str) -> Token | None:
     found = _TOKEN.fullmatch(text)
     if found is None:
         return None
-    token = Token(Environment(found["environment"]), found["public_id"], found["secret"])
+    environment = None if found["word"] == _PORTAL else Environment(found["word"])
+    token = Token(environment, found["public_id"], found["secret"])
     return token if str(token) == text else None
 
 

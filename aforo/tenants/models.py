@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from aforo.storage.tables import (
     NOW_DEFAULT,
+    SHARED,
     TenantRow,
     TenantTable,
     belongs_to,
@@ -31,6 +32,7 @@ class Tenant(TenantRow, table=True):
     """The operator: the company that runs its monetization on Aforo."""
 
     __tablename__ = "tenant"
+    __portal__ = SHARED
 
     name: str
     environment: Environment = choice(Environment)
@@ -167,3 +169,22 @@ class SignInCount(SQLModel, table=True):
     bucket: int = Field(primary_key=True)
     window_start: datetime = moment()
     tried: int
+
+
+class PortalToken(TenantTable, table=True):
+    """What the users of one customer come in with, for a short time. Only a hash is stored."""
+
+    __tablename__ = "portal_token"
+    __table_args__ = (
+        belongs_to("customer", "customer_id"),
+        sa.UniqueConstraint("public_id"),
+        sa.Index("portal_token_by_customer", "tenant_id", "customer_id", "expires_at"),
+    )
+
+    customer_id: UUID
+    environment: Environment = choice(Environment)
+    """The tenant's, which is not known yet when a token is looked up."""
+    public_id: str = Field(max_length=32)
+    secret_hash: bytes
+    expires_at: datetime = moment()
+    revoked_at: datetime | None = moment(default=None)

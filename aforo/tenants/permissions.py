@@ -57,15 +57,17 @@ class Role(StrEnum):
 
 EVERY_PERMISSION = frozenset(Permission)
 
-_ABOUT_CUSTOMERS = frozenset(
+PORTAL_PERMISSIONS = frozenset(
     {
         Permission.CATALOG_READ,
         Permission.CUSTOMERS_READ,
         Permission.USAGE_READ,
         Permission.BILLING_READ,
-        Permission.SIGNALS_READ,
     }
 )
+"""What a portal token may read, of its one customer."""
+
+_ABOUT_CUSTOMERS = PORTAL_PERMISSIONS | {Permission.SIGNALS_READ}
 
 _PERMISSIONS = MappingProxyType(
     {

@@ -4,22 +4,27 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.faults import answered_within
-from aforo.storage.rows import page_of_rows, rows_by_id
+from aforo.storage.rows import page_of_rows, pages_of_children, rows_by_id
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.keys import Token, parse_token
-from aforo.tenants.models import ApiKey, Environment, Tenant
-from aforo.tenants.permissions import Permission
+from aforo.tenants.models import ApiKey, Environment, PortalToken, Tenant
+from aforo.tenants.permissions import PORTAL_PERMISSIONS, Permission
 
 AUTHENTICATION_TIMEOUT_SECONDS = 10.0
 USE_NOTED_EVERY = timedelta(minutes=1)
 _NOBODY = bytes(32)
+
+S = TypeVar("S", ApiKey, PortalToken)
 
 
 class CallerKind(StrEnum):
@@ -61,20 +66,7 @@ async def authenticate(runtime: Runtime, token: str) -> Caller | None:
 
     Raises `Unavailable` where PostgreSQL cannot be reached or takes too long.
     """
-    parsed = parse_token(token)
-    if parsed is None:
-        return None
-    async with (
-        answered_within(AUTHENTICATION_TIMEOUT_SECONDS),
-        runtime.system("authenticate") as db,
-    ):
-        # The system role sees every tenant's keys: no tenant is known before this one is found.
-        row = await db.scalar(sa.select(ApiKey).where(col(ApiKey.public_id) == parsed.public_id))
-    now = runtime.clock.now()
-    caller = _caller(row, parsed, pepper=runtime.settings.key_pepper, now=now)
-    if row is not None and caller is not None and _is_news(row.last_used_at, now):
-        runtime.background.start(("api key used", row.id), lambda: _note_use(runtime, caller))
-    return caller
+    return (await authenticate_all(runtime, [token])).get(token)
 
 
 async def authenticate_all(runtime: Runtime, tokens: Collection[str]) -> dict[str, Caller]:
@@ -83,23 +75,31 @@ async def authenticate_all(runtime: Runtime, tokens: Collection[str]) -> dict[st
     Raises `Unavailable` where PostgreSQL cannot be reached or takes too long.
     """
     parsed = {token: found for token in tokens if (found := parse_token(token))}
-    rows: dict[str, ApiKey] = {}
-    public_ids = sorted({each.public_id for each in parsed.values()})
-    if public_ids:
-        async with (
-            answered_within(AUTHENTICATION_TIMEOUT_SECONDS),
-            runtime.system("authenticate again") as db,
-        ):
-            found_rows = await db.scalars(
-                sa.select(ApiKey).where(col(ApiKey.public_id).in_(public_ids))
-            )
-            rows = {row.public_id: row for row in found_rows}
-    pepper, now = runtime.settings.key_pepper, runtime.clock.now()
-    callers = {
-        token: _caller(rows.get(each.public_id), each, pepper=pepper, now=now)
-        for token, each in parsed.items()
-    }
-    return {token: caller for token, caller in callers.items() if caller is not None}
+    if not parsed:
+        return {}
+    async with (
+        answered_within(AUTHENTICATION_TIMEOUT_SECONDS),
+        runtime.system("authenticate") as db,
+    ):
+        # The system role sees every tenant's keys: no tenant is known before they are found.
+        keys = await _known(db, ApiKey, [each for each in parsed.values() if each.environment])
+        portals = await _known(
+            db, PortalToken, [each for each in parsed.values() if not each.environment]
+        )
+    now, pepper = runtime.clock.now(), runtime.settings.key_pepper
+    callers: dict[str, Caller] = {}
+    for text, token in parsed.items():
+        if token.environment is None:
+            caller = _portal_caller(portals.get(token.public_id), token, pepper=pepper, now=now)
+        else:
+            key = keys.get(token.public_id)
+            caller = _key_caller(key, token, pepper=pepper, now=now)
+            if key is not None and caller is not None and _is_news(key.last_used_at, now):
+                work = partial(_note_use, runtime, caller)
+                runtime.background.start(("api key used", key.id), work)
+        if caller is not None:
+            callers[text] = caller
+    return callers
 
 
 async def tenant(scope: Scope) -> Tenant:
@@ -118,12 +118,41 @@ async def api_keys_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, ApiK
     return await rows_by_id(scope, ApiKey, ids)
 
 
+async def portal_tokens(
+    scope: Scope, *, after: UUID | None = None, first: int
+) -> list[PortalToken]:
+    """The tenant's portal tokens, oldest first, also some that have ended."""
+    return await page_of_rows(scope, PortalToken, after=after, first=first)
+
+
+async def portal_tokens_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, PortalToken]:
+    return await rows_by_id(scope, PortalToken, ids)
+
+
+async def portal_tokens_by_customer(
+    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
+) -> dict[UUID, list[PortalToken]]:
+    """A page of each customer's portal tokens, oldest first, also some that have ended."""
+    return await pages_of_children(
+        scope, PortalToken, col(PortalToken.customer_id), customer_ids, after=after, first=first
+    )
+
+
 async def tenants_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Tenant]:
     """The tenant in scope, if it is among these: nobody sees another one."""
     return {scope.tenant_id: await tenant(scope)} if scope.tenant_id in ids else {}
 
 
-def _caller(row: ApiKey | None, token: Token, *, pepper: str, now: datetime) -> Caller | None:
+async def _known(db: AsyncSession, table: type[S], tokens: Collection[Token]) -> dict[str, S]:
+    """The rows of tokens by public id; without a statement where there are none."""
+    if not tokens:
+        return {}
+    ids = sorted({token.public_id for token in tokens})
+    rows = await db.scalars(sa.select(table).where(col(table.public_id).in_(ids)))
+    return {row.public_id: row for row in rows}
+
+
+def _key_caller(row: ApiKey | None, token: Token, *, pepper: str, now: datetime) -> Caller | None:
     # The comparisons are made also where there is no row, so that the time tells nothing.
     matches = token.matches(row.secret_hash if row else _NOBODY, pepper)
     matched = token.matches((row.previous_secret_hash if row else None) or _NOBODY, pepper)
@@ -133,12 +162,29 @@ def _caller(row: ApiKey | None, token: Token, *, pepper: str, now: datetime) -> 
         return None
     if row.expires_at is not None and row.expires_at <= now:
         return None
+    assert token.environment is not None, "the tokens of API keys have one"
     return Caller(
         tenant_id=TenantId(row.tenant_id),
         kind=CallerKind.API_KEY,
         id=row.id,
         permissions=frozenset(Permission(each) for each in row.scopes),
         environment=token.environment,
+    )
+
+
+def _portal_caller(
+    row: PortalToken | None, token: Token, *, pepper: str, now: datetime
+) -> Caller | None:
+    matches = token.matches(row.secret_hash if row else _NOBODY, pepper)
+    if row is None or not matches or row.revoked_at is not None or row.expires_at <= now:
+        return None
+    return Caller(
+        tenant_id=TenantId(row.tenant_id),
+        kind=CallerKind.PORTAL,
+        id=row.id,
+        permissions=PORTAL_PERMISSIONS,
+        environment=row.environment,
+        customer_id=CustomerId(row.customer_id),
     )
 
 

@@ -46,6 +46,7 @@ SAMPLES: dict[str, Any] = {
     "from": "2026-10-01T00:00:00Z",
     "graceSeconds": 0,
     "kind": "QUOTA",
+    "lifetimeSeconds": 60,
     "model": "PER_UNIT",
     "quota": "5",
     "rate": "0.1",

@@ -56,6 +56,8 @@ async def make_world(runtime: Runtime, mark: str) -> World:
             thing = thing[step]
         ids[kind] = thing["id"]
     ids |= await _people(runtime, tenant_id, graphql, mark)
+    token = await graphql(_LET_IN, customer=ids["Customer"])
+    ids["PortalToken"] = token["createPortalToken"]["portalToken"]["id"]
     newcomer = await made(
         graphql, "createCustomer", externalId=f"{mark}-new", name=mark, currency="USD"
     )
@@ -86,6 +88,31 @@ async def _people(
         "Member": global_id("Member", goes.id),
         "Invitation": asked_in["inviteMember"]["invitation"]["id"],
     }
+
+
+async def make_sibling(runtime: Runtime, world: World, mark: str) -> dict[str, str]:
+    """Another customer of a world's tenant, with one of everything; ids by kind."""
+    ids = await _sell(world.graphql, mark)
+    await _use(world.client, mark)
+    tenant_id = TenantId(world.tenant.tenant.tenant_id)
+    await worker.drain(runtime, tenant_id)
+    await made(world.graphql, "startBillRun", until="2026-11-20T12:00:00Z")
+    await worker.drain(runtime, tenant_id)
+    found = await world.graphql(
+        "query($id: ID) { invoices(customerId: $id, first: 1) "
+        "{ edges { node { id lines { id } } } } }",
+        id=ids["Customer"],
+    )
+    [edge] = found["invoices"]["edges"]
+    ids["Invoice"], ids["InvoiceLine"] = edge["node"]["id"], edge["node"]["lines"][0]["id"]
+    return ids
+
+
+async def let_in(world: World, customer_id: str) -> str:
+    """A portal token of a customer."""
+    made = await world.graphql(_LET_IN, customer=customer_id)
+    token: str = made["createPortalToken"]["token"]
+    return token
 
 
 async def _sell(graphql: GraphQL, mark: str) -> dict[str, str]:
@@ -183,6 +210,13 @@ def event(mark: str, day: str, **more: Any) -> dict[str, Any]:
     }
 
 
+_LET_IN = """
+mutation($customer: ID!) {
+  createPortalToken(input: {customerId: $customer}) {
+    ... on NewPortalToken { token portalToken { id } }
+  }
+}
+"""
 _FOUND = """
 {
   tenant { id }

@@ -88,7 +88,8 @@ async def enter(db: AsyncSession, tenant_id: TenantId) -> None:
     await db.execute(
         sa.text(
             "SELECT set_config('aforo.tenant_id', :tenant_id, true), "
-            "set_config('aforo.now', '2026-11-20T12:00:00Z', true)"
+            "set_config('aforo.now', '2026-11-20T12:00:00Z', true), "
+            "set_config('aforo.customer_id', 'everyone', true)"
         ),
         {"tenant_id": str(tenant_id)},
     )
@@ -326,6 +327,7 @@ async def test_the_system_role_sees_the_work_queues_and_no_tenants_data(
     [
         ("events_of", "UNKNOWN_IDENTIFIER"),  # Without its parameters a view has no column.
         ("events_of(watermark = 1)", "tenant"),
+        (f"events_of(tenant = '{uuid4()}', watermark = 1)", "payer"),
         ("bill_run_event_index_of", "UNKNOWN_IDENTIFIER"),
         ("bill_run_event_index_of()", "tenant"),
     ],
@@ -350,7 +352,10 @@ async def test_clickhouse_gives_a_scope_only_its_tenants_events_whatever_it_asks
         "occurred_at": datetime(2026, 11, 20, tzinfo=UTC),
     }
     await runtime.events.insert("events", list(columns), [[value] for value in columns.values()])
-    query = "SELECT count() AS n FROM events_of(tenant = {tenant:UUID}, watermark = 9)"
+    query = (
+        "SELECT count() AS n "
+        "FROM events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = 9)"
+    )
     for tenant_id, expected in ((theirs, 1), (ours, 0)):
         async with runtime.scope(tenant_id) as scope:
             assert await scope.events.query(query) == [{"n": expected}]
