@@ -8,6 +8,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from aforo.api.answers import encode_json
+from aforo.api.ending import end_all
 from aforo.api.protocol import Answer, Subscription, ended
 from aforo.api.streams import Watch
 
@@ -17,7 +18,6 @@ OPENING_SECONDS = 0.2
 """Until the first sign of life of a stream, which says where it begins."""
 SEND_TIMEOUT_SECONDS = 30
 """A reader that takes nothing for so long is cut off."""
-CANCEL_AGAIN_SECONDS = 0.5
 
 _COMPLETE = b"event: complete\ndata:\n\n"
 _ALIVE = b":\n\n"
@@ -72,7 +72,7 @@ class EventStream:
                 yield _next(answer)
         finally:
             if following is not None:
-                await _end(following)
+                await end_all([following])
             await answers.aclose()
 
 
@@ -97,9 +97,7 @@ async def _until_gone(pump: Coroutine[Any, Any, None], receive: Receive) -> None
     try:
         await asyncio.wait({gone, pumping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (gone, pumping):
-            task.cancel()
-        await asyncio.gather(gone, pumping, return_exceptions=True)
+        await end_all([gone, pumping])
     if not pumping.cancelled() and (error := pumping.exception()) is not None:
         if not isinstance(error, TimeoutError | OSError):
             raise error
@@ -141,16 +139,6 @@ def _body(chunk: bytes, *, more: bool) -> Message:
 async def _send(send: Send, message: Message) -> None:
     async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
         await send(message)
-
-
-async def _end(task: asyncio.Task[Answer | None]) -> None:
-    # More than once where needed: `wait_for` of Python 3.11, which the driver of Redis calls,
-    # swallows a cancellation that comes at the moment of its result.
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
-    if not task.cancelled():
-        task.exception()  # Whatever it was: nobody is there to be told.
 
 
 async def _disconnected(receive: Receive) -> None:

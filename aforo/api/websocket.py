@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from aforo.api.answers import Unreadable, decode_json, encode_json
 from aforo.api.callers import caller_of_socket
 from aforo.api.documents import DocumentRefused
+from aforo.api.ending import end_all
 from aforo.api.errors import FormattedError, masked
 from aforo.api.protocol import (
     Answer,
@@ -73,6 +74,7 @@ class _Connection:
         self._request_id = request_id
         self._watch = service.streams.watch()
         self._operations: dict[str, asyncio.Task[None]] = {}
+        self._endings: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
         self._stuck = asyncio.Event()
 
@@ -86,10 +88,8 @@ class _Connection:
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                tasks += self._operations.values()
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end_all([*tasks, *self._operations.values()])
+                await asyncio.gather(*self._endings)
             await self._end(next(iter(done)).exception())
 
     async def _end(self, error: BaseException | None) -> None:
@@ -162,7 +162,10 @@ class _Connection:
             case "complete":
                 operation = self._operations.pop(_id(message), None)
                 if operation is not None:
-                    operation.cancel()
+                    # Beside the reading, which an operation that ends slowly must not hold up.
+                    ending = asyncio.create_task(end_all([operation]))
+                    self._endings.add(ending)
+                    ending.add_done_callback(self._endings.discard)
             case "ping":
                 await self._pong(message)
             case "pong":

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from decimal import Decimal
 from uuid import UUID
 
@@ -136,6 +137,16 @@ class Subscription:
         WATCH.opened += 1
         try:
             yield "first"
+            await asyncio.Event().wait()
+        finally:
+            WATCH.closed.set()
+
+    @strawberry.subscription
+    async def stubborn(self) -> AsyncIterator[str]:
+        try:
+            yield "first"
+            with suppress(asyncio.CancelledError):  # One is lost, as the driver of Redis does it.
+                await asyncio.Event().wait()
             await asyncio.Event().wait()
         finally:
             WATCH.closed.set()

@@ -23,17 +23,20 @@ from graphql import (
 from tests.api.walk import SCHEMA
 
 VERBS = {
+    "approve": "a proposal is carried out",
+    "change": "another role for a member, or another password",
     "create": "a new thing",
-    "update": "other values for a thing that stays the same",
     "delete": "the end of a thing that leaves no trace",
-    "archive": "the end of a thing that stays readable",
-    "set": "the one value of its kind, whether there was one or not",
-    "start": "work that goes on after the answer",
     "end": "the end of what has run",
     "grant": "value given",
+    "invite": "a person who is not there yet",
     "register": "something that exists elsewhere",
+    "remove": "a person or a part of a thing",
     "revoke": "an end at once",
     "rotate": "a new secret in place of an old one",
+    "set": "the one value of its kind, whether there was one or not",
+    "start": "work that goes on after the answer",
+    "update": "other values for a thing that stays the same",
 }
 """What a mutation may begin with; a synonym of one of them may not."""
 

@@ -129,6 +129,22 @@ async def test_complete_ends_a_subscription(socket: Socket) -> None:
     assert (await socket.receive())["payload"]["data"] == {"hello": "hello you"}
 
 
+async def test_a_cancellation_that_was_lost_keeps_no_subscription(socket: Socket) -> None:
+    small.WATCH.closed.clear()
+    await socket.subscribe("subscription { stubborn }")
+    assert (await socket.receive())["type"] == "next"
+    await socket.send({"type": "complete", "id": "1"})
+    async with asyncio.timeout(5):
+        await small.WATCH.closed.wait()
+
+
+async def test_a_cancellation_that_was_lost_keeps_no_socket(socket: Socket) -> None:
+    await socket.subscribe("subscription { stubborn }")
+    assert (await socket.receive())["type"] == "next"
+    await socket.subscribe("subscription { stubborn }")  # Under an id that is in use.
+    assert (await socket.closed())[0] == 4409
+
+
 async def test_a_client_that_leaves_ends_its_subscriptions(port: int, tenant: NewTenant) -> None:
     small.WATCH.closed.clear()
     async with socket_to(port, token=tenant.key.token) as socket:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from aforo.api.app import create_app
+from aforo.serve import bind, serve
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
 from tests.api.forms import GraphQL, in_production
-from tests.api.server import serving
 from tests.api.shop import Shop
 from tests.clients.node import Node, installed
 from tests.conftest import NOW, Send
 
 PAUSE_SECONDS = 0.1
+UP_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,15 @@ def node() -> Node:
 @pytest.fixture
 async def address(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[Address]:
     """The application on a free port."""
-    async with serving(create_app(runtime)) as port:
-        yield Address(f"http://127.0.0.1:{port}", tenant.key.token)
+    async with served(runtime) as url:
+        yield Address(url, tenant.key.token)
 
 
 @pytest.fixture
 async def production(runtime: Runtime, tenant: NewTenant) -> AsyncIterator[Address]:
     """The application as strangers meet it, on a free port."""
-    async with serving(create_app(in_production(runtime))) as port:
-        yield Address(f"http://127.0.0.1:{port}", tenant.key.token)
+    async with served(in_production(runtime)) as url:
+        yield Address(url, tenant.key.token)
 
 
 @pytest.fixture
@@ -82,6 +82,23 @@ async def happening(working: Address, shop: Shop, send: Send) -> AsyncIterator[A
 
     async with again_and_again(use):
         yield working
+
+
+@asynccontextmanager
+async def served(runtime: Runtime) -> AsyncIterator[str]:
+    """Serve the API as `aforo serve` does, on a free port; gives the address."""
+    up = asyncio.Event()
+    with bind("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        serving = asyncio.create_task(serve(runtime, listener, grace_seconds=2, on_ready=up.set))
+        try:
+            async with asyncio.timeout(UP_SECONDS):
+                await up.wait()
+            yield url
+        finally:
+            serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
 
 
 @asynccontextmanager

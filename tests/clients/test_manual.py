@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 
 from aforo import worker
-from aforo.api.app import create_app
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import create_tenant
 from aforo.tenants.models import Environment
-from tests.api.server import serving
-from tests.clients.conftest import Address, again_and_again
+from tests.clients.conftest import Address, again_and_again, served
 from tests.clients.node import MODULES, Ended, Node, run
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +90,28 @@ def test_a_program_takes_the_address_and_the_key_from_its_environment(program: P
     assert not re.search(r"127\.0\.0\.1|localhost|afo_(live|test)_[0-9a-f]{8}", program.text)
 
 
+async def test_the_programs_in_typescript_are_typescript(node: Node, tmp_path: Path) -> None:
+    # Not strictly: a reader of JavaScript should feel at home too.
+    options = {
+        "module": "esnext",
+        "moduleResolution": "bundler",
+        "target": "es2022",
+        "lib": ["es2022", "dom", "dom.iterable"],
+        "types": ["node"],
+        "noEmit": True,
+        "strict": False,
+        "skipLibCheck": True,
+        "moduleDetection": "force",
+    }
+    for program in PROGRAMS:
+        if program.language == "ts":
+            name = re.sub(r"\W", "-", str(program))
+            (tmp_path / f"{name}.ts").write_text(program.text)
+    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))
+    (tmp_path / "node_modules").symlink_to(MODULES)
+    await node.passes("tsc", "--project", ".", folder=tmp_path)
+
+
 class Sandboxes:
     """A sandbox for each page, made when its first program runs."""
 
@@ -126,9 +146,8 @@ async def sandboxes(
     shared_runtime: Runtime, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Sandboxes]:
     """The API by the real time, as programs go by it, while a worker works for the sandboxes."""
-    async with serving(create_app(shared_runtime)) as port:
-        folder = tmp_path_factory.mktemp("manual")
-        made = Sandboxes(shared_runtime, f"http://127.0.0.1:{port}", folder)
+    async with served(shared_runtime) as url:
+        made = Sandboxes(shared_runtime, url, tmp_path_factory.mktemp("manual"))
         async with again_and_again(made.work):
             yield made
 

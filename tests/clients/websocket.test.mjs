@@ -24,13 +24,13 @@ async function initialised() {
 test('a query and a mutation are answered over the socket', async () => {
   const client = socketClient();
   const asked = await once(client, '{ tenant { name } }');
-  assert.deepEqual(asked, { data: { tenant: { name: 'Test tenant' } } });
+  assert.deepEqual(asked.data, { tenant: { name: 'Test tenant' } });
   const changed = await once(
     client,
     'mutation ($input: CreateProductInput!) { createProduct(input: $input) { __typename } }',
     { input: { code: 'over-a-socket', name: 'Over a socket' } },
   );
-  assert.deepEqual(changed, { data: { createProduct: { __typename: 'Product' } } });
+  assert.deepEqual(changed.data, { createProduct: { __typename: 'Product' } });
   await client.dispose();
 });
 
@@ -58,7 +58,7 @@ test('a document that is wrong ends its operation, and not the socket', async ()
       return true;
     });
   }
-  assert.deepEqual(await once(client, '{ __typename }'), { data: { __typename: 'Query' } });
+  assert.equal((await once(client, '{ __typename }')).data.__typename, 'Query');
   assert.deepEqual(closes, []);
   await client.dispose();
 });
@@ -110,7 +110,7 @@ test('after a lost connection the client is let in again', async () => {
       },
     },
   });
-  assert.deepEqual(await once(client, '{ __typename }'), { data: { __typename: 'Query' } });
+  assert.equal((await once(client, '{ __typename }')).data.__typename, 'Query');
   const stream = client.iterate({ query: EVENTS });
   assert.ok(await whileEventsArrive(arrives(stream, /^before-the-break-/), 'before-the-break'));
   current.terminate();
@@ -165,8 +165,8 @@ test('who does not initialise is closed with 4408', async () => {
 test('messages are text', async () => {
   const socket = await initialised();
   socket.send({ type: 'subscribe', id: '1', payload: { query: '{ __typename }' } });
-  const next = { type: 'next', id: '1', payload: { data: { __typename: 'Query' } } };
-  assert.deepEqual(await socket.receive(), next);
+  const { type, id, payload } = await socket.receive();
+  assert.deepEqual([type, id, payload.data], ['next', '1', { __typename: 'Query' }]);
   assert.deepEqual(await socket.receive(), { type: 'complete', id: '1' });
   socket.end();
 });
