@@ -122,7 +122,7 @@ async def _discount(scope: Scope, name: str, percent_off: int) -> UUID:
 async def signals_of(runtime: Runtime, tenant_id: TenantId) -> list[Signal]:
     """All signals, the oldest first."""
     async with runtime.scope(tenant_id) as scope:
-        return (await signals.signals(scope, first=100))[::-1]
+        return (await signals.signals().page(scope, first=100))[::-1]
 
 
 def call(

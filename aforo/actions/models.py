@@ -37,6 +37,8 @@ class OrchestrationAction(TenantTable, table=True):
         belongs_to("customer", "customer_id"),
         sa.UniqueConstraint("tenant_id", "signal_id", "tier", "sequence"),
         sa.Index("orchestration_actions_by_customer", "tenant_id", "customer_id", "id"),
+        sa.Index("orchestration_actions_by_signal", "tenant_id", "signal_id", "id"),
+        sa.Index("orchestration_actions_by_tier", "tenant_id", "tier", "id"),
         sa.Index(
             "orchestration_actions_blocks",
             "tenant_id",

@@ -11,33 +11,26 @@ from sqlmodel import col
 from aforo.actions.models import OrchestrationAction
 from aforo.metering.models import Segment
 from aforo.sdk import Level, SubscriptionId
-from aforo.storage.rows import PAGE_MAX, rows_by_id
+from aforo.storage.listing import AgeOrder, Listing, equal
+from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 from aforo.subscriptions.models import Subscription
 
 
-async def actions(
-    scope: Scope,
+def actions(
     *,
-    after: UUID | None = None,
-    first: int,
     customer_id: UUID | None = None,
     signal_id: UUID | None = None,
-) -> list[OrchestrationAction]:
-    """At most `first` actions past the id `after`, the newest first.
-
-    `first` is at most one more than `PAGE_MAX`: the one more tells that another page follows.
-    """
-    assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
-    action = OrchestrationAction
-    query = sa.select(action).order_by(col(action.id).desc()).limit(first)
-    if after is not None:
-        query = query.where(col(action.id) < after)
-    if customer_id is not None:
-        query = query.where(col(action.customer_id) == customer_id)
-    if signal_id is not None:
-        query = query.where(col(action.signal_id) == signal_id)
-    return list(await scope.db.scalars(query))
+    tier: Level | None = None,
+    order: AgeOrder = AgeOrder.NEWEST_FIRST,
+) -> Listing[OrchestrationAction]:
+    """The actions that meet all conditions."""
+    where = (
+        *equal(OrchestrationAction.customer_id, customer_id),
+        *equal(OrchestrationAction.signal_id, signal_id),
+        *equal(OrchestrationAction.tier, tier),
+    )
+    return Listing(OrchestrationAction, where, order)
 
 
 async def actions_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, OrchestrationAction]:

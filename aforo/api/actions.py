@@ -12,12 +12,14 @@ from aforo.actions.models import ActionMode, ActionState
 from aforo.api import live, relay
 from aforo.api.context import Info
 from aforo.api.fields import field, publish_enum, subscription
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, optional_id
+from aforo.api.pages import ByAge, rows_in_pages
+from aforo.api.relay import After, Connection, First, Node, optional_id
 from aforo.api.scalars import JSON
 from aforo.api.signals import CustomerId, Signal
 from aforo.api.subscriptions import Customer, customer_of
 from aforo.sdk.detection import Level
 from aforo.signals.queries import signals_by_id
+from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.tenants.permissions import Permission
 
 publish_enum(
@@ -90,25 +92,29 @@ class Action(Node):
 
 @strawberry.type
 class ActionQuery:
-    @field("The actions, newest first.", needs=Permission.SIGNALS_READ)
+    @field("The actions.", needs=Permission.SIGNALS_READ)
     async def actions(
         self,
         info: Info,
+        *,
         customer_id: CustomerId = None,
         signal_id: SignalId = None,
+        tier: Annotated[
+            Level | None, strawberry.argument(description="Only those of this tier.")
+        ] = None,
+        order_by: ByAge = AgeOrder.NEWEST_FIRST,
         first: First = PAGE_DEFAULT,
         after: After = None,
     ) -> Connection[Action]:
-        page = relay.page(first, after)
-        async with info.context.scope() as scope:
-            rows = await queries.actions(
-                scope,
-                customer_id=optional_id("Customer", customer_id, field="customerId"),
-                signal_id=optional_id("Signal", signal_id, field="signalId"),
-                after=page.after_id,
-                first=page.rows,
-            )
-        return relay.connection(rows, page, Action.from_row)
+        listing = queries.actions(
+            customer_id=optional_id("Customer", customer_id, field="customerId"),
+            signal_id=optional_id("Signal", signal_id, field="signalId"),
+            tier=tier,
+            order=order_by,
+        )
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=Action.from_row
+        )
 
 
 @strawberry.type

@@ -8,9 +8,10 @@ import strawberry
 from aforo.api import relay
 from aforo.api.context import Info
 from aforo.api.fields import field, mutation, publish_enum
-from aforo.api.pages import rows_in_pages
+from aforo.api.pages import ByAge, rows_in_pages
 from aforo.api.problems import ConflictProblem, InvalidProblem, NotFoundProblem
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node
+from aforo.api.relay import After, Connection, First, Node
+from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.tenants import commands, models, queries
 from aforo.tenants.permissions import Permission
 
@@ -122,12 +123,18 @@ RevokeApiKeyResult = Annotated[
 
 @strawberry.type
 class ApiKeyQuery:
-    @field("The tenant's API keys, oldest first.", needs=Permission.ACCESS_READ)
+    @field("The tenant's API keys.", needs=Permission.ACCESS_READ)
     async def api_keys(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
+        self,
+        info: Info,
+        *,
+        order_by: ByAge = AgeOrder.OLDEST_FIRST,
+        first: First = PAGE_DEFAULT,
+        after: After = None,
     ) -> Connection[ApiKey]:
+        listing = queries.api_keys(order=order_by)
         return await rows_in_pages(
-            info.context, queries.api_keys, first=first, after=after, of=ApiKey.from_row
+            info.context, listing, first=first, after=after, of=ApiKey.from_row
         )
 
 

@@ -11,16 +11,18 @@ from graphql import GraphQLError
 from aforo.api import relay
 from aforo.api.catalog import Meter, meter_of
 from aforo.api.context import Info
+from aforo.api.cursors import bad_cursor, cursor_at, cursor_parts
 from aforo.api.events import Event
 from aforo.api.fields import field, publish_enum
-from aforo.api.pages import children_in_pages
+from aforo.api.pages import ByAge, children_in_pages, publish_order, rows_in_pages
 from aforo.api.periods import PeriodInput
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node
+from aforo.api.relay import After, Connection, First, Node
 from aforo.api.scalars import JSON, BigInt, parse_moment
 from aforo.api.subscriptions import Customer, CustomerSubscription, customer_of
 from aforo.billing import models, queries
-from aforo.billing.models import BillRunState, InvoiceState, LineKind
+from aforo.billing.models import BillRunState, InvoiceOrder, InvoiceState, LineKind
 from aforo.billing.queries import SourceEvent
+from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.subscriptions.queries import subscriptions_by_id
 from aforo.tenants.permissions import Permission
 
@@ -37,6 +39,12 @@ publish_enum(
     DRAFT="Late events still enter until its grace period ends.",
     PENDING_TAX="The tax engine has not answered; it is asked again.",
     FINALIZED="It is due, and does not change any more.",
+)
+publish_order(
+    InvoiceOrder,
+    "Orders of invoices.",
+    PERIOD_START_ASC="By the start of the period, the earliest first.",
+    PERIOD_START_DESC="By the start of the period, the latest first.",
 )
 publish_enum(
     LineKind,
@@ -103,7 +111,11 @@ class InvoiceLine(Node):
         position = None if after is None else _position(after)
         async with info.context.scope() as scope:
             rows = await queries.source_events(scope, self.row_id, after=position, first=page.rows)
-        return relay.connection(rows, page, Event.from_row, _cursor)
+
+        async def count() -> int:
+            return self.event_count
+
+        return relay.connection(rows, page, Event.from_row, cursor=_cursor, count=count)
 
 
 @strawberry.type(description="One tax of an invoice.")
@@ -177,7 +189,7 @@ class BillRun(Node):
     ) -> Connection[ParkedAccount]:
         return await children_in_pages(
             info.context,
-            queries.parked_by_run,
+            queries.PARKED_BY_RUN,
             self.row_id,
             first=first,
             after=after,
@@ -285,13 +297,16 @@ class TaxSettings(Node):
 
 @strawberry.type
 class BillingQuery:
-    @field("The invoices, newest first.", needs=Permission.BILLING_READ)
+    @field("The invoices.", needs=Permission.BILLING_READ)
     async def invoices(
         self,
         info: Info,
         *,
         customer_id: Annotated[
             strawberry.ID | None, strawberry.argument(description="Only this customer's.")
+        ] = None,
+        subscription_id: Annotated[
+            strawberry.ID | None, strawberry.argument(description="Only this subscription's.")
         ] = None,
         state: Annotated[
             InvoiceState | None, strawberry.argument(description="Only those in this state.")
@@ -300,29 +315,41 @@ class BillingQuery:
             PeriodInput | None,
             strawberry.argument(description="Only those whose own period starts in it."),
         ] = None,
+        order_by: Annotated[
+            InvoiceOrder, strawberry.argument(description="In what order they are listed.")
+        ] = InvoiceOrder.NEWEST_FIRST,
         first: First = PAGE_DEFAULT,
         after: After = None,
     ) -> Connection[Invoice]:
-        page = relay.page(first, after)
-        async with info.context.scope() as scope:
-            rows = await queries.invoices(
-                scope,
-                customer_id=relay.optional_id("Customer", customer_id, field="customerId"),
-                state=state,
-                period=period.to_period() if period else None,
-                after=page.after_id,
-                first=page.rows,
-            )
-        return relay.connection(rows, page, Invoice.from_row)
+        listing = queries.invoices(
+            customer_id=relay.optional_id("Customer", customer_id, field="customerId"),
+            subscription_id=relay.optional_id(
+                "CustomerSubscription", subscription_id, field="subscriptionId"
+            ),
+            state=state,
+            period=period.to_period() if period else None,
+            order=order_by,
+        )
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=Invoice.from_row
+        )
 
-    @field("The bill runs, oldest first.", needs=Permission.BILLING_READ)
+    @field("The bill runs.", needs=Permission.BILLING_READ)
     async def bill_runs(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
+        self,
+        info: Info,
+        *,
+        state: Annotated[
+            BillRunState | None, strawberry.argument(description="Only those in this state.")
+        ] = None,
+        order_by: ByAge = AgeOrder.OLDEST_FIRST,
+        first: First = PAGE_DEFAULT,
+        after: After = None,
     ) -> Connection[BillRun]:
-        page = relay.page(first, after)
-        async with info.context.scope() as scope:
-            rows = await queries.bill_runs(scope, after=page.after_id, first=page.rows)
-        return relay.connection(rows, page, BillRun.from_row)
+        listing = queries.bill_runs(state=state, order=order_by)
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=BillRun.from_row
+        )
 
     @field("The tax engine in force; null where none was chosen.", needs=Permission.BILLING_READ)
     async def tax_settings(self, info: Info) -> TaxSettings | None:
@@ -345,15 +372,15 @@ def _decimal(text: str | None) -> Decimal | None:
 
 
 def _cursor(event: SourceEvent) -> str:
-    return relay.cursor_at(event.occurred_at.isoformat(), event.event_id.hex)
+    return cursor_at(event.occurred_at.isoformat(), event.event_id.hex)
 
 
 def _position(cursor: str) -> tuple[datetime, UUID]:
-    moment, event_id = relay.cursor_parts(cursor, 2)
+    moment, event_id = cursor_parts(cursor, 2)
     try:
         return parse_moment(moment), UUID(event_id)
     except (GraphQLError, ValueError) as error:
-        raise relay.bad_cursor() from error
+        raise bad_cursor() from error
 
 
 async def _subscription_of(info: Info, subscription_id: UUID) -> CustomerSubscription:

@@ -10,12 +10,10 @@ import strawberry
 from aforo.api import relay
 from aforo.api.context import Info
 from aforo.api.fields import field, publish_enum
-from aforo.api.pages import rows_in_pages
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node
+from aforo.api.relay import Node
 from aforo.api.scalars import JSON
 from aforo.catalog import models, queries
 from aforo.catalog.models import Aggregation, DiscountKind, EntitlementKind, Interval
-from aforo.tenants.permissions import Permission
 
 publish_enum(
     Aggregation,
@@ -290,62 +288,3 @@ async def meter_of(info: Info, meter_id: UUID | None) -> Meter | None:
         return None
     row = await info.context.load(queries.meters_by_id, meter_id)
     return None if row is None else Meter.from_row(row)
-
-
-@strawberry.type
-class CatalogQuery:
-    @field("The products, oldest first.", needs=Permission.CATALOG_READ)
-    async def products(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
-    ) -> Connection[Product]:
-        return await rows_in_pages(
-            info.context, queries.products, first=first, after=after, of=Product.from_row
-        )
-
-    @field("The meters, oldest first.", needs=Permission.CATALOG_READ)
-    async def meters(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
-    ) -> Connection[Meter]:
-        return await rows_in_pages(
-            info.context, queries.meters, first=first, after=after, of=Meter.from_row
-        )
-
-    @field("All versions of all cost rates, oldest first.", needs=Permission.CATALOG_READ)
-    async def cost_rates(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
-    ) -> Connection[CostRate]:
-        return await rows_in_pages(
-            info.context, queries.cost_rates, first=first, after=after, of=CostRate.from_row
-        )
-
-    @field("The rate plans, oldest first.", needs=Permission.CATALOG_READ)
-    async def rate_plans(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
-    ) -> Connection[RatePlan]:
-        return await rows_in_pages(
-            info.context, queries.rate_plans, first=first, after=after, of=RatePlan.from_row
-        )
-
-    @field("The entitlements, oldest first.", needs=Permission.CATALOG_READ)
-    async def entitlements(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
-    ) -> Connection[Entitlement]:
-        return await rows_in_pages(
-            info.context, queries.entitlements, first=first, after=after, of=Entitlement.from_row
-        )
-
-    @field("The offerings, oldest first.", needs=Permission.CATALOG_READ)
-    async def offerings(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
-    ) -> Connection[Offering]:
-        return await rows_in_pages(
-            info.context, queries.offerings, first=first, after=after, of=Offering.from_row
-        )
-
-    @field("The discounts, oldest first.", needs=Permission.BILLING_READ)
-    async def discounts(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
-    ) -> Connection[Discount]:
-        return await rows_in_pages(
-            info.context, queries.discounts, first=first, after=after, of=Discount.from_row
-        )

@@ -28,7 +28,7 @@ from strawberry.types.field import StrawberryField
 
 from aforo.api.errors import LimitExceeded
 from aforo.api.limits import fragments_of
-from aforo.api.relay import PAGE_DEFAULT, PAGE_MAX
+from aforo.storage.listing import PAGE_DEFAULT, PAGE_MAX
 
 COST = "cost"
 """Where the metadata of a field holds what it costs beside its objects."""

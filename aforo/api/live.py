@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from aforo.api import relay
+from aforo.api import cursors
 from aforo.api.context import Context
 from aforo.api.loaders import BatchQuery
 from aforo.storage.live_log import START, Message, Missed, Position
@@ -89,14 +89,14 @@ async def follow(
 def cursor_of(stream: str, position: Position | None) -> str:
     """The opaque text of a position."""
     at = position or START
-    return relay.cursor_at(stream, at.moment, at.sequence, at.epoch, at.number)
+    return cursors.cursor_at(stream, at.moment, at.sequence, at.epoch, at.number)
 
 
 def position_of(stream: str, cursor: str) -> Position:
     """The position in a stream. Raises `Invalid`, code `BAD_CURSOR`."""
-    name, *numbers = relay.cursor_parts(cursor, 5)
+    name, *numbers = cursors.cursor_parts(cursor, 5)
     if name != stream or not all(each.isdecimal() and len(each) < 20 for each in numbers):
-        raise relay.bad_cursor("after is no cursor of this stream: give one that it gave")
+        raise cursors.bad_cursor("after is no cursor of this stream: give one that it gave")
     return Position(*map(int, numbers))
 
 

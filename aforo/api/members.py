@@ -8,10 +8,12 @@ import strawberry
 from aforo.api import relay
 from aforo.api.context import Info
 from aforo.api.fields import field, mutation, publish_enum
+from aforo.api.pages import ByAge, rows_in_pages
 from aforo.api.permissions import OPEN
 from aforo.api.problems import ConflictProblem, InvalidProblem, NotFoundProblem
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node
+from aforo.api.relay import After, Connection, First, Node
 from aforo.api.tenants import Tenant
+from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.tenants import members, models, queries
 from aforo.tenants.models import MemberState
 from aforo.tenants.permissions import Permission, Role
@@ -172,32 +174,39 @@ class MemberQuery:
             permissions=[each for each in Permission if each in caller.permissions],
         )
 
-    @field("The tenant's members, in the order in which they joined.", needs=Permission.ACCESS_READ)
+    @field("The tenant's members; by age is by when they joined.", needs=Permission.ACCESS_READ)
     async def members(
         self,
         info: Info,
-        first: First = PAGE_DEFAULT,
-        after: After = None,
+        *,
         role: Annotated[
             Role | None, strawberry.argument(description="Those of this role alone.")
         ] = None,
+        order_by: ByAge = AgeOrder.OLDEST_FIRST,
+        first: First = PAGE_DEFAULT,
+        after: After = None,
     ) -> Connection[Member]:
-        page = relay.page(first, after)
-        async with info.context.scope() as scope:
-            rows = await members.members(scope, role=role, after=page.after_id, first=page.rows)
-        return relay.connection(rows, page, Member.from_row)
+        listing = members.members(role=role, order=order_by)
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=Member.from_row
+        )
 
     @field(
-        "The tenant's invitations, oldest first, also those that are over.",
+        "The tenant's invitations, also those that are over.",
         needs=Permission.ACCESS_READ,
     )
     async def invitations(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
+        self,
+        info: Info,
+        *,
+        order_by: ByAge = AgeOrder.OLDEST_FIRST,
+        first: First = PAGE_DEFAULT,
+        after: After = None,
     ) -> Connection[Invitation]:
-        page = relay.page(first, after)
-        async with info.context.scope() as scope:
-            rows = await members.invitations(scope, after=page.after_id, first=page.rows)
-        return relay.connection(rows, page, Invitation.from_row)
+        listing = members.invitations(order=order_by)
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=Invitation.from_row
+        )
 
 
 @strawberry.type

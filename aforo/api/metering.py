@@ -9,15 +9,18 @@ import strawberry
 
 from aforo.api import live, relay
 from aforo.api.context import Info
+from aforo.api.cursors import bad_cursor, cursor_at, cursor_parts
 from aforo.api.events import Event
 from aforo.api.fields import field, publish_enum, subscription
+from aforo.api.pages import ByAge, rows_in_pages
 from aforo.api.periods import PeriodInput
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, optional_id
+from aforo.api.relay import After, Connection, First, Node, optional_id
 from aforo.api.scalars import JSON, BigInt
 from aforo.catalog.queries import latest_meter, meters_by_id
 from aforo.metering import models, queries
 from aforo.metering.queries import Bucket, EventRow
 from aforo.sdk import Invalid, Period
+from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.subscriptions.validate import check_time_zone
 from aforo.tenants.permissions import Permission
 
@@ -132,36 +135,45 @@ class MeteringQuery:
     ) -> Connection[Event]:
         page = relay.page(first, after)
         position = None if after is None else _position(after)
+        customer = optional_id("Customer", customer_id, field="customerId")
         async with info.context.scope() as scope:
+            watermark = await queries.watermark(scope)
             rows = await queries.recent_events(
                 scope,
-                watermark=await queries.watermark(scope),
-                customer_id=optional_id("Customer", customer_id, field="customerId"),
+                watermark=watermark,
+                customer_id=customer,
                 event_type=type,
                 before=position,
                 first=page.rows,
             )
-        return relay.connection(rows, page, Event.from_row, _cursor)
+
+        async def count() -> int:
+            async with info.context.scope() as scope:
+                return await queries.count_events(
+                    scope, watermark=watermark, customer_id=customer, event_type=type
+                )
+
+        return relay.connection(rows, page, Event.from_row, cursor=_cursor, count=count)
 
     @field(
-        "The events that wait for their cause to be mended, oldest first.",
+        "The events that wait for their cause to be mended.",
         needs=Permission.USAGE_READ,
     )
     async def quarantined_events(
         self,
         info: Info,
+        *,
         code: Annotated[
             str | None, strawberry.argument(description="Only those with this code.")
         ] = None,
+        order_by: ByAge = AgeOrder.OLDEST_FIRST,
         first: First = PAGE_DEFAULT,
         after: After = None,
     ) -> Connection[QuarantinedEvent]:
-        page = relay.page(first, after)
-        async with info.context.scope() as scope:
-            rows = await queries.quarantined_events(
-                scope, code=code, after=page.after_id, first=page.rows
-            )
-        return relay.connection(rows, page, QuarantinedEvent.from_row)
+        listing = queries.quarantined_events(code=code, order=order_by)
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=QuarantinedEvent.from_row
+        )
 
 
 @strawberry.type
@@ -196,14 +208,14 @@ def _check_steps(period: Period, bucket: Bucket) -> None:
 
 
 def _cursor(event: EventRow) -> str:
-    return relay.cursor_at(event.segment_id, event.position)
+    return cursor_at(event.segment_id, event.position)
 
 
 def _position(cursor: str) -> tuple[int, int]:
-    segment, position = relay.cursor_parts(cursor, 2)
+    segment, position = cursor_parts(cursor, 2)
     if not (segment.isdecimal() and position.isdecimal()):
-        raise relay.bad_cursor()
+        raise bad_cursor()
     place = int(segment), int(position)
     if place[0] >= 2**63 or place[1] >= 2**32:
-        raise relay.bad_cursor()
+        raise bad_cursor()
     return place

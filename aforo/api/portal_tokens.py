@@ -9,11 +9,12 @@ import strawberry
 from aforo.api import relay
 from aforo.api.context import Info
 from aforo.api.fields import field, mutation
-from aforo.api.pages import children_in_pages, rows_in_pages
+from aforo.api.pages import ByAge, rows_in_pages
 from aforo.api.problems import ConflictProblem, InvalidProblem, NotFoundProblem
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, local_id
+from aforo.api.relay import After, Connection, First, Node, local_id, optional_id
 from aforo.api.subscriptions import Customer, customer_of
 from aforo.sdk.errors import NotFound
+from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.subscriptions.queries import customers_by_id
 from aforo.tenants import commands, models, queries
 from aforo.tenants.permissions import Permission
@@ -83,34 +84,23 @@ class PortalQuery:
         customer_id = info.context.caller.customer_id
         return None if customer_id is None else await customer_of(info, customer_id)
 
-    @field(
-        "The portal tokens, oldest first, or one customer's; those that expired stay for a day.",
-        needs=Permission.CUSTOMERS_READ,
-    )
+    @field("The portal tokens; those that expired stay for a day.", needs=Permission.CUSTOMERS_READ)
     async def portal_tokens(
         self,
         info: Info,
+        *,
         customer_id: Annotated[
             strawberry.ID | None, strawberry.argument(description="Only this customer's.")
         ] = None,
+        order_by: ByAge = AgeOrder.OLDEST_FIRST,
         first: First = PAGE_DEFAULT,
         after: After = None,
     ) -> Connection[PortalToken]:
-        if customer_id is None:
-            return await rows_in_pages(
-                info.context,
-                queries.portal_tokens,
-                first=first,
-                after=after,
-                of=PortalToken.from_row,
-            )
-        return await children_in_pages(
-            info.context,
-            queries.portal_tokens_by_customer,
-            local_id("Customer", customer_id, field="customerId"),
-            first=first,
-            after=after,
-            of=PortalToken.from_row,
+        listing = queries.portal_tokens(
+            customer_id=optional_id("Customer", customer_id, field="customerId"), order=order_by
+        )
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=PortalToken.from_row
         )
 
 

@@ -1,9 +1,7 @@
-"""Relay: global ids, `node` and `nodes`, and connections with opaque keyset cursors."""
+"""Relay: global ids, `node` and `nodes`, and connections."""
 
 import asyncio
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -11,17 +9,18 @@ from uuid import UUID
 import strawberry
 
 from aforo.api.context import Context
+from aforo.api.encoding import decoded
+from aforo.api.fields import field
 from aforo.api.loaders import BatchQuery
 from aforo.api.permissions import READ
 from aforo.api.portal import FOUND_BY_ID
 from aforo.sdk import ids
 from aforo.sdk.errors import Forbidden, Invalid
+from aforo.storage.listing import PAGE_DEFAULT, PAGE_MAX
 from aforo.tenants.queries import Caller, CallerKind
 
-PAGE_MAX = 100
-PAGE_DEFAULT = 20
 NODES_MAX = 100
-TEXT_CHARACTERS_MAX = 200
+ID_CHARACTERS_MAX = 200
 
 First = Annotated[
     int | None,
@@ -62,15 +61,13 @@ class Edge(Generic[T]):
 
 @strawberry.type(description="A page of items.")
 class Connection(Generic[T]):
+    count: strawberry.Private[Callable[[], Awaitable[int]]]
     edges: list[Edge[T]] = strawberry.field(description="The items with their cursors.")
     page_info: PageInfo = strawberry.field(description="Where the page stands.")
 
-
-class HasId(Protocol):
-    """A row with an id of its own."""
-
-    @property
-    def id(self) -> UUID: ...
+    @field("How many items there are on all pages; counted only where it is asked for.")
+    async def total_count(self) -> int:
+        return await self.count()
 
 
 class FromRow(Protocol):
@@ -92,16 +89,6 @@ class Page:
         """How many rows to read: one more than the page, which tells whether there is more."""
         return self.first + 1
 
-    @property
-    def after_id(self) -> UUID | None:
-        """The position where rows are ordered by id. Raises `Invalid`, code `BAD_CURSOR`."""
-        if self.after is None:
-            return None
-        try:
-            return UUID(bytes=_decoded(self.after))
-        except ValueError as error:
-            raise bad_cursor() from error
-
 
 def page(first: int | None, after: str | None) -> Page:
     """Check a connection's arguments. Raises `Invalid`, code `BAD_PAGE`."""
@@ -115,15 +102,15 @@ def connection(
     rows: Sequence[Row],
     page: Page,
     of: Callable[[Row], T],
-    cursor: Callable[[Row], str] | None = None,
+    *,
+    cursor: Callable[[Row], str],
+    count: Callable[[], Awaitable[int]],
 ) -> Connection[T]:
-    """Wrap the `page.rows` rows that were read; `cursor` is by id unless stated."""
+    """Wrap the `page.rows` rows that were read; `count` is called where all are to be counted."""
     shown = rows[: page.first]
-    edges = [
-        Edge(cursor=cursor(row) if cursor else cursor_of(row), node=of(row))  # type: ignore[arg-type]
-        for row in shown
-    ]
+    edges = [Edge(cursor=cursor(row), node=of(row)) for row in shown]
     return Connection(
+        count=count,
         edges=edges,
         page_info=PageInfo(
             has_next_page=len(rows) > page.first,
@@ -132,34 +119,6 @@ def connection(
             end_cursor=edges[-1].cursor if edges else None,
         ),
     )
-
-
-def cursor_of(row: HasId) -> str:
-    """The cursor of a row in an order by id."""
-    return _encoded(row.id.bytes)
-
-
-def cursor_at(*parts: int | str) -> str:
-    """The cursor of a position that is more than an id."""
-    return _encoded(" ".join(str(part) for part in parts).encode())
-
-
-def cursor_parts(cursor: str, count: int) -> list[str]:
-    """What `cursor_at` was given, as text. Raises `Invalid`, code `BAD_CURSOR`."""
-    try:
-        parts = _decoded(cursor).decode("ascii").split(" ")
-    except ValueError as error:
-        raise bad_cursor() from error
-    if len(parts) != count:
-        raise bad_cursor()
-    return parts
-
-
-def bad_cursor(
-    message: str = "after is no cursor of this field: give the endCursor of a page",
-) -> Invalid:
-    """The error of a cursor that this field never gave."""
-    return Invalid(message, code="BAD_CURSOR", field="after")
 
 
 def global_id(kind: str, id_: UUID) -> strawberry.ID:
@@ -237,27 +196,11 @@ def _demand_kind(caller: Caller, kind: str) -> None:
 
 def _parsed(id_: str, *, field: str | None) -> tuple[str, UUID]:
     try:
-        kind, _, uuid = _decoded(id_).decode("ascii").partition(":")
+        text = decoded(id_, characters_max=ID_CHARACTERS_MAX).decode("ascii")
+        kind, _, uuid = text.partition(":")
         parsed = UUID(uuid)
     except ValueError as error:
         raise Invalid("this is no id that the API gave", code="BAD_ID", field=field) from error
     if not kind.isalpha() or str(parsed) != uuid:
         raise Invalid("this is no id that the API gave", code="BAD_ID", field=field)
     return kind, parsed
-
-
-def _encoded(raw: bytes) -> str:
-    return urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def _decoded(text: str) -> bytes:
-    """Raises ValueError for whatever `_encoded` does not give."""
-    if len(text) > TEXT_CHARACTERS_MAX:
-        raise ValueError("too long")
-    try:
-        raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    except binascii.Error as error:
-        raise ValueError("no base64url") from error
-    if _encoded(raw) != text:
-        raise ValueError("not canonical")
-    return raw

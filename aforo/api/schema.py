@@ -11,8 +11,8 @@ from aforo.api.api_keys import ApiKeyMutation, ApiKeyQuery
 from aforo.api.billing import BillingQuery
 from aforo.api.billing_changes import BillingMutation
 from aforo.api.billing_streams import BillingSubscription
-from aforo.api.catalog import CatalogQuery
 from aforo.api.catalog_changes import CatalogMutation
+from aforo.api.catalog_lists import CatalogQuery
 from aforo.api.context import Info
 from aforo.api.fields import field
 from aforo.api.kpis import ReportSubscription
@@ -27,7 +27,7 @@ from aforo.api.reports import ReportQuery
 from aforo.api.scalars import SCALARS
 from aforo.api.signals import SignalMutation, SignalQuery, SignalSubscription
 from aforo.api.subscription_changes import SubscriptionMutation
-from aforo.api.subscriptions import SubscriptionQuery
+from aforo.api.subscription_lists import SubscriptionQuery
 from aforo.api.tenants import TenantQuery
 from aforo.api.wallets import WalletMutation
 

@@ -11,13 +11,15 @@ import strawberry
 from aforo.api import live, relay
 from aforo.api.context import Info
 from aforo.api.fields import field, mutation, publish_enum, subscription
+from aforo.api.pages import ByAge, rows_in_pages
 from aforo.api.problems import InvalidProblem, NotFoundProblem
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, optional_id
+from aforo.api.relay import After, Connection, First, Node, optional_id
 from aforo.api.scalars import JSON, BigInt
 from aforo.api.subscriptions import Customer, customer_of
 from aforo.sdk.detection import Level
 from aforo.sdk.errors import Invalid
 from aforo.signals import commands, models, queries
+from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.tenants.permissions import Permission
 
 publish_enum(
@@ -115,25 +117,29 @@ class Signal(Node):
 
 @strawberry.type
 class SignalQuery:
-    @field("The signals, newest first.", needs=Permission.SIGNALS_READ)
+    @field("The signals.", needs=Permission.SIGNALS_READ)
     async def signals(
         self,
         info: Info,
+        *,
         customer_id: CustomerId = None,
         detector: DetectorKey = None,
+        level: Annotated[
+            Level | None, strawberry.argument(description="Only those of this level.")
+        ] = None,
+        order_by: ByAge = AgeOrder.NEWEST_FIRST,
         first: First = PAGE_DEFAULT,
         after: After = None,
     ) -> Connection[Signal]:
-        page = relay.page(first, after)
-        async with info.context.scope() as scope:
-            rows = await queries.signals(
-                scope,
-                customer_id=optional_id("Customer", customer_id, field="customerId"),
-                detector=detector,
-                after=page.after_id,
-                first=page.rows,
-            )
-        return relay.connection(rows, page, Signal.from_row)
+        listing = queries.signals(
+            customer_id=optional_id("Customer", customer_id, field="customerId"),
+            detector=detector,
+            level=level,
+            order=order_by,
+        )
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=Signal.from_row
+        )
 
 
 @strawberry.type

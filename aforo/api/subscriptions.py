@@ -1,7 +1,7 @@
 """GraphQL of the customers, the hierarchy below them and subscriptions: how they are read."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Self
 from uuid import UUID
 
 import strawberry
@@ -10,15 +10,17 @@ from aforo.api import relay
 from aforo.api.catalog import Discount, Offering
 from aforo.api.context import Info
 from aforo.api.fields import field, publish_enum
-from aforo.api.pages import children_in_pages, rows_in_pages
+from aforo.api.pages import children_in_pages
 from aforo.api.quotas import QuotaUse, quotas_of
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, local_id
+from aforo.api.relay import After, Connection, First, Node
 from aforo.api.wallets import Wallet, wallets_of
 from aforo.catalog import queries as catalog
-from aforo.sdk import Invalid
+from aforo.storage.listing import PAGE_DEFAULT
 from aforo.subscriptions import models, queries
-from aforo.subscriptions.models import BillingMode, SubscriptionState
-from aforo.tenants.permissions import Permission
+from aforo.subscriptions.models import (
+    BillingMode,
+    SubscriptionState,
+)
 
 publish_enum(
     BillingMode,
@@ -77,7 +79,7 @@ class Customer(Node):
     ) -> Connection["Team"]:
         return await children_in_pages(
             info.context,
-            queries.teams_by_customer,
+            queries.TEAMS_BY_CUSTOMER,
             self.row_id,
             first=first,
             after=after,
@@ -90,7 +92,7 @@ class Customer(Node):
     ) -> Connection["CustomerKey"]:
         return await children_in_pages(
             info.context,
-            queries.keys_by_customer,
+            queries.KEYS_BY_CUSTOMER,
             self.row_id,
             first=first,
             after=after,
@@ -103,7 +105,7 @@ class Customer(Node):
     ) -> Connection["CustomerSubscription"]:
         return await children_in_pages(
             info.context,
-            queries.subscriptions_by_customer,
+            queries.SUBSCRIPTIONS_BY_CUSTOMER,
             self.row_id,
             first=first,
             after=after,
@@ -149,7 +151,7 @@ class Team(Node):
     ) -> Connection["Agent"]:
         return await children_in_pages(
             info.context,
-            queries.agents_by_team,
+            queries.AGENTS_BY_TEAM,
             self.row_id,
             first=first,
             after=after,
@@ -291,67 +293,3 @@ async def customer_of(info: Info, customer_id: UUID) -> Customer:
     row = await info.context.load(queries.customers_by_id, customer_id)
     assert row is not None, "a foreign key holds it"
     return Customer.from_row(row)
-
-
-@strawberry.type
-class SubscriptionQuery:
-    @field("The customers, oldest first.", needs=Permission.CUSTOMERS_READ)
-    async def customers(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
-    ) -> Connection[Customer]:
-        return await rows_in_pages(
-            info.context, queries.customers, first=first, after=after, of=Customer.from_row
-        )
-
-    @field(
-        "One customer, by one of its two ids; null if there is none.",
-        needs=Permission.CUSTOMERS_READ,
-    )
-    async def customer(
-        self,
-        info: Info,
-        id: Annotated[
-            strawberry.ID | None, strawberry.argument(description="Its global id.")
-        ] = None,
-        external_id: Annotated[
-            str | None, strawberry.argument(description="The tenant's own id of it.")
-        ] = None,
-    ) -> Customer | None:
-        if (id is None) == (external_id is None):
-            raise Invalid("give either id or externalId", code="BAD_ARGUMENTS", field="id")
-        if id is not None:
-            row = await info.context.load(
-                queries.customers_by_id, local_id("Customer", id, field="id")
-            )
-        else:
-            assert external_id is not None
-            async with info.context.scope() as scope:
-                row = await queries.customer_by_external_id(scope, external_id)
-        return None if row is None else Customer.from_row(row)
-
-    @field("The subscriptions, oldest first, or one customer's.", needs=Permission.CUSTOMERS_READ)
-    async def subscriptions(
-        self,
-        info: Info,
-        customer_id: Annotated[
-            strawberry.ID | None, strawberry.argument(description="Only this customer's.")
-        ] = None,
-        first: First = PAGE_DEFAULT,
-        after: After = None,
-    ) -> Connection[CustomerSubscription]:
-        if customer_id is not None:
-            return await children_in_pages(
-                info.context,
-                queries.subscriptions_by_customer,
-                local_id("Customer", customer_id, field="customerId"),
-                first=first,
-                after=after,
-                of=CustomerSubscription.from_row,
-            )
-        return await rows_in_pages(
-            info.context,
-            queries.subscriptions,
-            first=first,
-            after=after,
-            of=CustomerSubscription.from_row,
-        )

@@ -13,9 +13,10 @@ from aforo.api.context import Info
 from aforo.api.fields import field, mutation
 from aforo.api.pages import children_in_pages
 from aforo.api.problems import ConflictProblem, InvalidProblem, NotFoundProblem
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, local_id
+from aforo.api.relay import After, Connection, First, Node, local_id
 from aforo.billing import commands, models, queries
 from aforo.billing.wallets import DEFAULT_NAME
+from aforo.storage.listing import PAGE_DEFAULT
 from aforo.storage.scope import Scope
 from aforo.tenants.permissions import Permission
 
@@ -72,7 +73,7 @@ class Wallet(Node):
     ) -> Connection[WalletGrant]:
         return await children_in_pages(
             info.context,
-            queries.grants_by_wallet,
+            queries.GRANTS_BY_WALLET,
             self.row_id,
             first=first,
             after=after,
@@ -89,7 +90,7 @@ async def wallets_of(info: Info, customer_id: UUID) -> list[Wallet]:
 async def _wallets(
     scope: Scope, customer_ids: Collection[UUID]
 ) -> Mapping[UUID, Sequence[models.Wallet]]:
-    return await queries.wallets_by_customer(scope, customer_ids, first=WALLETS_MAX)
+    return await queries.WALLETS_BY_CUSTOMER.pages(scope, customer_ids, first=WALLETS_MAX)
 
 
 @strawberry.input(description="A new wallet.")

@@ -45,10 +45,20 @@ class LineKind(StrEnum):
     DISCOUNT = "DISCOUNT"
 
 
+class InvoiceOrder(StrEnum):
+    """Orders of invoices."""
+
+    OLDEST_FIRST = "id"
+    NEWEST_FIRST = "id desc"
+    PERIOD_START_ASC = "period_start"
+    PERIOD_START_DESC = "period_start desc"
+
+
 class BillRun(TenantTable, table=True):
     """One execution of stages 6 to 10 over every period that had ended by `until`."""
 
     __tablename__ = "bill_run"
+    __table_args__ = (sa.Index("bill_run_by_state", "tenant_id", "state", "id"),)
 
     until: datetime = moment()
     state: BillRunState = choice(BillRunState, default=BillRunState.QUEUED)
@@ -90,6 +100,8 @@ class Invoice(TenantTable, table=True):
         sa.UniqueConstraint("tenant_id", "subscription_id", "period_start"),
         sa.UniqueConstraint("tenant_id", "number"),
         sa.Index("invoice_by_customer", "tenant_id", "customer_id", "id"),
+        sa.Index("invoice_by_state", "tenant_id", "state", "id"),
+        sa.Index("invoice_by_period_start", "tenant_id", "period_start", "id"),
         sa.Index(
             "invoice_open",
             "tenant_id",
@@ -217,7 +229,7 @@ class WalletGrant(TenantTable, table=True):
     __portal__ = Portal("wallet_id", "wallet")
     __table_args__ = (
         belongs_to("wallet", "wallet_id"),
-        sa.Index("wallet_grant_by_wallet", "tenant_id", "wallet_id"),
+        sa.Index("wallet_grant_by_wallet", "tenant_id", "wallet_id", "id"),
         sa.UniqueConstraint("tenant_id", "wallet_id", "reference"),
     )
 

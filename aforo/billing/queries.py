@@ -15,8 +15,10 @@ from aforo.billing.accounts import Stretch, count_costs, count_usage, load_accou
 from aforo.billing.accrue import accrue
 from aforo.billing.models import (
     BillRun,
+    BillRunState,
     Invoice,
     InvoiceLine,
+    InvoiceOrder,
     InvoiceState,
     InvoiceTax,
     ParkedAccount,
@@ -29,7 +31,8 @@ from aforo.billing.taxes import tax_settings
 from aforo.billing.wallets import wallet_states
 from aforo.metering.queries import EVENTS, IN_PERIOD, moment
 from aforo.sdk import CustomerId, Period, PluginError, exact
-from aforo.storage.rows import PAGE_MAX, one_of, page_of_rows, pages_of_children, rows_by_id
+from aforo.storage.listing import PAGE_MAX, AgeOrder, Children, Listing, equal
+from aforo.storage.rows import one_of, rows_by_id
 from aforo.storage.scope import Scope
 from aforo.subscriptions.models import Customer, Subscription
 from aforo.subscriptions.periods import PeriodPart, billing_period
@@ -71,31 +74,24 @@ class Accrual:
     period: Period
 
 
-async def invoices(
-    scope: Scope,
+def invoices(
     *,
     customer_id: UUID | None = None,
+    subscription_id: UUID | None = None,
     state: InvoiceState | None = None,
     period: Period | None = None,
-    after: UUID | None = None,
-    first: int,
-) -> list[Invoice]:
-    """A page of invoices past the id `after`, the newest first.
-
-    `period` keeps those whose own period begins in it. `first` is at most one more than a page.
-    """
-    assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
-    query = sa.select(Invoice).order_by(col(Invoice.id).desc()).limit(first)
-    if customer_id is not None:
-        query = query.where(col(Invoice.customer_id) == customer_id)
-    if state is not None:
-        query = query.where(col(Invoice.state) == state)
+    order: InvoiceOrder = InvoiceOrder.NEWEST_FIRST,
+) -> Listing[Invoice]:
+    """The invoices that meet all conditions; `period` keeps those whose own begins in it."""
+    where = (
+        *equal(Invoice.customer_id, customer_id),
+        *equal(Invoice.subscription_id, subscription_id),
+        *equal(Invoice.state, state),
+    )
     if period is not None:
         start = col(Invoice.period_start)
-        query = query.where(start >= period.start, start < period.end)
-    if after is not None:
-        query = query.where(col(Invoice.id) < after)
-    return list(await scope.db.scalars(query))
+        where += (start >= period.start, start < period.end)
+    return Listing(Invoice, where, order)
 
 
 async def invoices_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Invoice]:
@@ -187,33 +183,26 @@ _EVENTS_OF_PAGE = (
 )
 
 
-async def bill_runs(scope: Scope, *, after: UUID | None = None, first: int) -> list[BillRun]:
-    return await page_of_rows(scope, BillRun, after=after, first=first)
+def bill_runs(
+    *, state: BillRunState | None = None, order: AgeOrder = AgeOrder.OLDEST_FIRST
+) -> Listing[BillRun]:
+    """The bill runs, or those in a state."""
+    return Listing(BillRun, equal(BillRun.state, state), order)
 
 
 async def bill_runs_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, BillRun]:
     return await rows_by_id(scope, BillRun, ids)
 
 
-async def parked_by_run(
-    scope: Scope, bill_run_ids: Collection[UUID], *, after: UUID | None = None, first: int
-) -> dict[UUID, list[ParkedAccount]]:
-    """A page of what each bill run refused to bill, with the reasons."""
-    return await pages_of_children(
-        scope, ParkedAccount, col(ParkedAccount.bill_run_id), bill_run_ids, after=after, first=first
-    )
+PARKED_BY_RUN = Children(ParkedAccount, "bill_run_id")
+"""What each bill run refused to bill, with the reasons."""
 
 
 async def wallets_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Wallet]:
     return await rows_by_id(scope, Wallet, ids)
 
 
-async def wallets_by_customer(
-    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
-) -> dict[UUID, list[Wallet]]:
-    return await pages_of_children(
-        scope, Wallet, col(Wallet.customer_id), customer_ids, after=after, first=first
-    )
+WALLETS_BY_CUSTOMER = Children(Wallet, "customer_id")
 
 
 async def wallet_balances(scope: Scope, wallet_ids: Collection[UUID]) -> dict[UUID, Decimal]:
@@ -226,12 +215,7 @@ async def grants_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Wallet
     return await rows_by_id(scope, WalletGrant, ids)
 
 
-async def grants_by_wallet(
-    scope: Scope, wallet_ids: Collection[UUID], *, after: UUID | None = None, first: int
-) -> dict[UUID, list[WalletGrant]]:
-    return await pages_of_children(
-        scope, WalletGrant, col(WalletGrant.wallet_id), wallet_ids, after=after, first=first
-    )
+GRANTS_BY_WALLET = Children(WalletGrant, "wallet_id")
 
 
 async def tax_settings_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, TaxSettings]:

@@ -21,6 +21,15 @@ from aforo.storage.tables import (
 )
 
 
+class CodeOrder(StrEnum):
+    """Orders of things with a code."""
+
+    OLDEST_FIRST = "id"
+    NEWEST_FIRST = "id desc"
+    CODE_ASC = "code"
+    CODE_DESC = "code desc"
+
+
 class Aggregation(StrEnum):
     """How a period's events become one quantity of billable units."""
 

@@ -1,4 +1,4 @@
-"""Reads the catalogue: by id, in pages in order of id, and whole offerings for billing."""
+"""Reads the catalogue: by id, in lists, and whole offerings for billing."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.catalog.models import (
+    CodeOrder,
     CostRate,
     Discount,
     Entitlement,
@@ -18,7 +19,8 @@ from aforo.catalog.models import (
     RatePlan,
     RatePlanLine,
 )
-from aforo.storage.rows import page_of_rows, rows_by_id
+from aforo.storage.listing import AgeOrder, Listing, equal
+from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 
 
@@ -39,16 +41,26 @@ async def products_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Prod
     return await rows_by_id(scope, Product, ids)
 
 
-async def products(scope: Scope, *, after: UUID | None = None, first: int) -> list[Product]:
-    return await page_of_rows(scope, Product, after=after, first=first)
+def products(
+    *, code: str | None = None, order: CodeOrder = CodeOrder.OLDEST_FIRST
+) -> Listing[Product]:
+    """The products, or the one with a code."""
+    return Listing(Product, equal(Product.code, code), order)
 
 
 async def meters_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Meter]:
     return await rows_by_id(scope, Meter, ids)
 
 
-async def meters(scope: Scope, *, after: UUID | None = None, first: int) -> list[Meter]:
-    return await page_of_rows(scope, Meter, after=after, first=first)
+def meters(
+    *,
+    code: str | None = None,
+    event_type: str | None = None,
+    order: CodeOrder = CodeOrder.OLDEST_FIRST,
+) -> Listing[Meter]:
+    """The meters, or the versions of one, or those that select a type of event."""
+    where = equal(Meter.code, code) + equal(Meter.event_type, event_type)
+    return Listing(Meter, where, order)
 
 
 async def latest_meter(scope: Scope, code: str) -> Meter | None:
@@ -63,16 +75,22 @@ async def cost_rates_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Co
     return await rows_by_id(scope, CostRate, ids)
 
 
-async def cost_rates(scope: Scope, *, after: UUID | None = None, first: int) -> list[CostRate]:
-    return await page_of_rows(scope, CostRate, after=after, first=first)
+def cost_rates(
+    *, meter_code: str | None = None, order: AgeOrder = AgeOrder.OLDEST_FIRST
+) -> Listing[CostRate]:
+    """All versions of all cost rates, or of one meter's."""
+    return Listing(CostRate, equal(CostRate.meter_code, meter_code), order)
 
 
 async def rate_plans_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, RatePlan]:
     return await rows_by_id(scope, RatePlan, ids)
 
 
-async def rate_plans(scope: Scope, *, after: UUID | None = None, first: int) -> list[RatePlan]:
-    return await page_of_rows(scope, RatePlan, after=after, first=first)
+def rate_plans(
+    *, code: str | None = None, order: CodeOrder = CodeOrder.OLDEST_FIRST
+) -> Listing[RatePlan]:
+    """The rate plans, or the versions of one."""
+    return Listing(RatePlan, equal(RatePlan.code, code), order)
 
 
 async def rate_plan_lines_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, RatePlanLine]:
@@ -83,24 +101,33 @@ async def entitlements_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, 
     return await rows_by_id(scope, Entitlement, ids)
 
 
-async def entitlements(scope: Scope, *, after: UUID | None = None, first: int) -> list[Entitlement]:
-    return await page_of_rows(scope, Entitlement, after=after, first=first)
+def entitlements(
+    *, code: str | None = None, order: CodeOrder = CodeOrder.OLDEST_FIRST
+) -> Listing[Entitlement]:
+    """The entitlements, or the versions of one."""
+    return Listing(Entitlement, equal(Entitlement.code, code), order)
 
 
 async def offerings_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Offering]:
     return await rows_by_id(scope, Offering, ids)
 
 
-async def offerings(scope: Scope, *, after: UUID | None = None, first: int) -> list[Offering]:
-    return await page_of_rows(scope, Offering, after=after, first=first)
+def offerings(
+    *, code: str | None = None, order: CodeOrder = CodeOrder.OLDEST_FIRST
+) -> Listing[Offering]:
+    """The offerings, or the versions of one."""
+    return Listing(Offering, equal(Offering.code, code), order)
 
 
 async def discounts_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Discount]:
     return await rows_by_id(scope, Discount, ids)
 
 
-async def discounts(scope: Scope, *, after: UUID | None = None, first: int) -> list[Discount]:
-    return await page_of_rows(scope, Discount, after=after, first=first)
+def discounts(
+    *, code: str | None = None, order: CodeOrder = CodeOrder.OLDEST_FIRST
+) -> Listing[Discount]:
+    """The discounts, or the one with a code."""
+    return Listing(Discount, equal(Discount.code, code), order)
 
 
 async def lines_by_rate_plan(

@@ -132,7 +132,7 @@ class QuarantinedEvent(TenantTable, table=True):
     """A well-formed event whose customer, meter, key or subscription is unknown."""
 
     __tablename__ = "quarantined_event"
-    __table_args__ = (sa.Index("quarantined_event_by_code", "tenant_id", "code"),)
+    __table_args__ = (sa.Index("quarantined_event_by_code", "tenant_id", "code", "id"),)
 
     code: str
     message: str

@@ -22,7 +22,8 @@ from aforo.metering.models import EventInbox, EventKey, QuarantinedEvent, Segmen
 from aforo.metering.validate import MeterRule
 from aforo.sdk.ids import CustomerId, SubscriptionId
 from aforo.sdk.period import Period
-from aforo.storage.rows import PAGE_MAX, page_of_rows, rows_by_id
+from aforo.storage.listing import PAGE_MAX, AgeOrder, Listing, equal
+from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 
 EVENTS = "events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = {watermark:UInt64})"
@@ -302,14 +303,7 @@ async def recent_events(
     one more than a page.
     """
     assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
-    wanted = ["true"]
-    parameters: dict[str, Any] = {}
-    if customer_id is not None:
-        wanted.append("customer_id = {customer:UUID}")
-        parameters["customer"] = str(customer_id)
-    if event_type is not None:
-        wanted.append("type = {type:String}")
-        parameters["type"] = event_type
+    wanted, parameters = _wanted(customer_id, event_type)
     if before is not None:
         wanted.append("(segment_id, position) < ({segment:UInt64}, {place:UInt32})")
         parameters |= {"segment": before[0], "place": before[1]}
@@ -325,18 +319,45 @@ async def recent_events(
     return [EventRow(**row) for row in rows]
 
 
+async def count_events(
+    scope: Scope,
+    *,
+    watermark: int,
+    customer_id: UUID | None = None,
+    event_type: str | None = None,
+) -> int:
+    """How many events of the log there are, on all pages of `recent_events`."""
+    wanted, parameters = _wanted(customer_id, event_type)
+    rows = await scope.events.query(
+        f"SELECT count() AS events FROM {EVENTS} WHERE {' AND '.join(wanted)}",
+        watermark=watermark,
+        **parameters,
+    )
+    return int(rows[0]["events"])
+
+
+def _wanted(customer_id: UUID | None, event_type: str | None) -> tuple[list[str], dict[str, Any]]:
+    wanted, parameters = ["true"], dict[str, Any]()
+    if customer_id is not None:
+        wanted.append("customer_id = {customer:UUID}")
+        parameters["customer"] = str(customer_id)
+    if event_type is not None:
+        wanted.append("type = {type:String}")
+        parameters["type"] = event_type
+    return wanted, parameters
+
+
 async def quarantined_events_by_id(
     scope: Scope, ids: Collection[UUID]
 ) -> dict[UUID, QuarantinedEvent]:
     return await rows_by_id(scope, QuarantinedEvent, ids)
 
 
-async def quarantined_events(
-    scope: Scope, *, code: str | None = None, after: UUID | None = None, first: int
-) -> list[QuarantinedEvent]:
-    """A page of the events that wait for their cause to be mended, oldest first."""
-    where = [] if code is None else [col(QuarantinedEvent.code) == code]
-    return await page_of_rows(scope, QuarantinedEvent, *where, after=after, first=first)
+def quarantined_events(
+    *, code: str | None = None, order: AgeOrder = AgeOrder.OLDEST_FIRST
+) -> Listing[QuarantinedEvent]:
+    """The events that wait for their cause to be mended, or those with one code."""
+    return Listing(QuarantinedEvent, equal(QuarantinedEvent.code, code), order)
 
 
 _MEASURES = "{quantity} AS quantity, count() AS events, groupBitXor(key_xor) AS xor"

@@ -28,6 +28,8 @@ class Signal(TenantTable, table=True):
             name="signal_identity",
         ),
         sa.Index("signal_by_customer", "tenant_id", "customer_id", "id"),
+        sa.Index("signal_by_detector", "tenant_id", "detector", "id"),
+        sa.Index("signal_by_level", "tenant_id", "level", "id"),
     )
 
     detector: str

@@ -12,37 +12,31 @@ from sqlmodel import col
 
 from aforo.billing.queries import accrued
 from aforo.metering.queries import EVENTS, IN_PERIOD, moment
-from aforo.sdk import MarginEvidence
+from aforo.sdk import Level, MarginEvidence
 from aforo.signals.evidence import Case, margin_case
 from aforo.signals.judge import Fired
 from aforo.signals.models import DetectorSettings, Signal
-from aforo.storage.rows import PAGE_MAX, one_of, rows_by_id
+from aforo.storage.listing import AgeOrder, Listing, equal
+from aforo.storage.rows import one_of, rows_by_id
 from aforo.storage.scope import Scope
 
 EVENT_IDS_MAX = 100
 
 
-async def signals(
-    scope: Scope,
+def signals(
     *,
-    after: UUID | None = None,
-    first: int,
     customer_id: UUID | None = None,
     detector: str | None = None,
-) -> list[Signal]:
-    """At most `first` signals past the id `after`, the newest first.
-
-    `first` is at most one more than `PAGE_MAX`: the one more tells that another page follows.
-    """
-    assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
-    query = sa.select(Signal).order_by(col(Signal.id).desc()).limit(first)
-    if after is not None:
-        query = query.where(col(Signal.id) < after)
-    if customer_id is not None:
-        query = query.where(col(Signal.customer_id) == customer_id)
-    if detector is not None:
-        query = query.where(col(Signal.detector) == detector)
-    return list(await scope.db.scalars(query))
+    level: Level | None = None,
+    order: AgeOrder = AgeOrder.NEWEST_FIRST,
+) -> Listing[Signal]:
+    """The signals that meet all conditions."""
+    where = (
+        *equal(Signal.customer_id, customer_id),
+        *equal(Signal.detector, detector),
+        *equal(Signal.level, level),
+    )
+    return Listing(Signal, where, order)
 
 
 async def signals_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Signal]:

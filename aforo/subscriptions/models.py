@@ -25,6 +25,26 @@ class SubscriptionState(StrEnum):
     TERMINATED = "TERMINATED"
 
 
+class CustomerOrder(StrEnum):
+    """Orders of customers. Names are compared in lower case, by code point."""
+
+    OLDEST_FIRST = "id"
+    NEWEST_FIRST = "id desc"
+    NAME_ASC = "sort_name"
+    NAME_DESC = "sort_name desc"
+    EXTERNAL_ID_ASC = "external_id"
+    EXTERNAL_ID_DESC = "external_id desc"
+
+
+class SubscriptionOrder(StrEnum):
+    """Orders of subscriptions."""
+
+    OLDEST_FIRST = "id"
+    NEWEST_FIRST = "id desc"
+    STARTS_AT_ASC = "starts_at"
+    STARTS_AT_DESC = "starts_at desc"
+
+
 class Customer(TenantTable, table=True):
     """The payer."""
 
@@ -32,7 +52,10 @@ class Customer(TenantTable, table=True):
     __portal__ = Portal("id")
     __table_args__ = (
         sa.UniqueConstraint("tenant_id", "external_id"),
-        sa.Index("customer_by_name", "tenant_id", "name", "id"),
+        sa.Index("customer_by_sort_name", "tenant_id", "sort_name", "id"),
+        sa.Index("customer_by_segment", "tenant_id", "segment", "id"),
+        sa.Index("customer_by_country", "tenant_id", "country", "id"),
+        sa.Index("customer_by_currency", "tenant_id", "currency", "id"),
     )
 
     external_id: str
@@ -47,6 +70,12 @@ class Customer(TenantTable, table=True):
     postal_code: str | None = None
     tax_number: str | None = None
     segment: str | None = None
+    sort_name: str = Field(
+        default=None,
+        sa_type=sa.String(collation="C"),
+        sa_column_args=(sa.Computed("lower(name)", persisted=True),),
+    )
+    """The name as it is ordered and searched: a column, so that an index can serve it."""
 
 
 class Team(TenantTable, table=True):
@@ -88,6 +117,7 @@ class CustomerKey(TenantTable, table=True):
         belongs_to("customer", "customer_id"),
         belongs_to("agent", "agent_id"),
         sa.UniqueConstraint("tenant_id", "key_hash"),
+        sa.Index("customer_key_by_customer", "tenant_id", "customer_id", "id"),
     )
 
     customer_id: UUID
@@ -108,6 +138,9 @@ class Subscription(TenantTable, table=True):
         belongs_to("offering", "offering_id"),
         sa.Index("subscription_by_customer", "tenant_id", "customer_id", "starts_at"),
         sa.Index("subscription_by_due", "tenant_id", "billed_until"),
+        sa.Index("subscription_by_customer_id", "tenant_id", "customer_id", "id"),
+        sa.Index("subscription_by_offering", "tenant_id", "offering_id", "id"),
+        sa.Index("subscription_by_start", "tenant_id", "starts_at", "id"),
     )
 
     customer_id: UUID

@@ -21,15 +21,19 @@ from aforo.sdk import (
     SubscriptionId,
     TeamId,
 )
-from aforo.storage.rows import page_of_rows, pages_of_children, rows_by_id
+from aforo.storage.listing import Children, Listing, begins, equal
+from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 from aforo.subscriptions.hierarchy import Hierarchy, KeyLife, Place
 from aforo.subscriptions.models import (
     Agent,
     Customer,
     CustomerKey,
+    CustomerOrder,
     Subscription,
     SubscriptionDiscount,
+    SubscriptionOrder,
+    SubscriptionState,
     Team,
 )
 
@@ -140,8 +144,22 @@ async def customers_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Cus
     return await rows_by_id(scope, Customer, ids)
 
 
-async def customers(scope: Scope, *, after: UUID | None = None, first: int) -> list[Customer]:
-    return await page_of_rows(scope, Customer, after=after, first=first)
+def customers(
+    *,
+    name_prefix: str | None = None,
+    segment: str | None = None,
+    country: str | None = None,
+    currency: str | None = None,
+    order: CustomerOrder = CustomerOrder.OLDEST_FIRST,
+) -> Listing[Customer]:
+    """The customers that meet all conditions; the case of names is ignored."""
+    where = (
+        *begins(Customer.sort_name, name_prefix and name_prefix.lower()),
+        *equal(Customer.segment, segment),
+        *equal(Customer.country, country),
+        *equal(Customer.currency, currency),
+    )
+    return Listing(Customer, where, order)
 
 
 async def customer_by_external_id(scope: Scope, external_id: str) -> Customer | None:
@@ -156,24 +174,14 @@ async def teams_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Team]:
     return await rows_by_id(scope, Team, ids)
 
 
-async def teams_by_customer(
-    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
-) -> dict[UUID, list[Team]]:
-    return await pages_of_children(
-        scope, Team, col(Team.customer_id), customer_ids, after=after, first=first
-    )
+TEAMS_BY_CUSTOMER = Children(Team, "customer_id")
 
 
 async def agents_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Agent]:
     return await rows_by_id(scope, Agent, ids)
 
 
-async def agents_by_team(
-    scope: Scope, team_ids: Collection[UUID], *, after: UUID | None = None, first: int
-) -> dict[UUID, list[Agent]]:
-    return await pages_of_children(
-        scope, Agent, col(Agent.team_id), team_ids, after=after, first=first
-    )
+AGENTS_BY_TEAM = Children(Agent, "team_id")
 
 
 async def customer_of_agent(scope: Scope, agent_id: UUID) -> CustomerId | None:
@@ -190,30 +198,32 @@ async def customer_keys_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID,
     return await rows_by_id(scope, CustomerKey, ids)
 
 
-async def keys_by_customer(
-    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
-) -> dict[UUID, list[CustomerKey]]:
-    return await pages_of_children(
-        scope, CustomerKey, col(CustomerKey.customer_id), customer_ids, after=after, first=first
-    )
+KEYS_BY_CUSTOMER = Children(CustomerKey, "customer_id")
 
 
 async def subscriptions_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Subscription]:
     return await rows_by_id(scope, Subscription, ids)
 
 
-async def subscriptions_by_customer(
-    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
-) -> dict[UUID, list[Subscription]]:
-    return await pages_of_children(
-        scope, Subscription, col(Subscription.customer_id), customer_ids, after=after, first=first
-    )
+SUBSCRIPTIONS_BY_CUSTOMER = Children(Subscription, "customer_id")
 
 
-async def subscriptions(
-    scope: Scope, *, after: UUID | None = None, first: int
-) -> list[Subscription]:
-    return await page_of_rows(scope, Subscription, after=after, first=first)
+def subscriptions(
+    *,
+    now: datetime,
+    customer_id: UUID | None = None,
+    offering_id: UUID | None = None,
+    state: SubscriptionState | None = None,
+    order: SubscriptionOrder = SubscriptionOrder.OLDEST_FIRST,
+) -> Listing[Subscription]:
+    """The subscriptions that meet all conditions; at `now` one that has ended is TERMINATED."""
+    where = equal(Subscription.customer_id, customer_id)
+    where += equal(Subscription.offering_id, offering_id)
+    if state is not None:
+        # An end that was set ahead comes without anybody writing to the row.
+        runs = sa.or_(col(Subscription.ends_at).is_(None), col(Subscription.ends_at) > now)
+        where += (runs if state is SubscriptionState.ACTIVE else sa.not_(runs),)
+    return Listing(Subscription, where, order)
 
 
 async def discounts_by_subscription(

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.sdk.errors import Conflict, Invalid, NotFound
-from aforo.storage.rows import page_of_rows, rows_by_id
+from aforo.storage.listing import AgeOrder, Listing, equal
+from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 from aforo.tenants.addresses import email_of
 from aforo.tenants.grants import Granter
@@ -34,14 +35,12 @@ class IssuedInvitation:
     token: str = field(repr=False)
 
 
-async def members(
-    scope: Scope, *, role: Role | None = None, after: UUID | None = None, first: int
-) -> list[Member]:
-    """The tenant's members, in the order in which they joined."""
-    where = [col(Member.state) == MemberState.ACTIVE]
-    if role is not None:
-        where.append(col(Member.role) == role)
-    return await page_of_rows(scope, Member, *where, after=after, first=first)
+def members(
+    *, role: Role | None = None, order: AgeOrder = AgeOrder.OLDEST_FIRST
+) -> Listing[Member]:
+    """The tenant's members, or those of a role."""
+    where = equal(Member.state, MemberState.ACTIVE) + equal(Member.role, role)
+    return Listing(Member, where, order)
 
 
 async def members_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Member]:
@@ -49,9 +48,9 @@ async def members_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Membe
     return await rows_by_id(scope, Member, ids)
 
 
-async def invitations(scope: Scope, *, after: UUID | None = None, first: int) -> list[Invitation]:
-    """The tenant's invitations, oldest first, also those that are over."""
-    return await page_of_rows(scope, Invitation, after=after, first=first)
+def invitations(*, order: AgeOrder = AgeOrder.OLDEST_FIRST) -> Listing[Invitation]:
+    """The tenant's invitations, also those that are over."""
+    return Listing(Invitation, order=order)
 
 
 async def invitations_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Invitation]:

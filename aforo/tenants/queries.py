@@ -14,7 +14,8 @@ from sqlmodel import col
 
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.faults import answered_within
-from aforo.storage.rows import page_of_rows, pages_of_children, rows_by_id
+from aforo.storage.listing import AgeOrder, Listing, equal
+from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.keys import Token, parse_token
 from aforo.tenants.models import ApiKey, Environment, PortalToken, Tenant
@@ -109,33 +110,24 @@ async def tenant(scope: Scope) -> Tenant:
     return row
 
 
-async def api_keys(scope: Scope, *, after: UUID | None = None, first: int) -> list[ApiKey]:
-    """The tenant's keys, oldest first, also those that are revoked or expired."""
-    return await page_of_rows(scope, ApiKey, after=after, first=first)
+def api_keys(*, order: AgeOrder = AgeOrder.OLDEST_FIRST) -> Listing[ApiKey]:
+    """The tenant's keys, also those that are revoked or expired."""
+    return Listing(ApiKey, order=order)
 
 
 async def api_keys_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, ApiKey]:
     return await rows_by_id(scope, ApiKey, ids)
 
 
-async def portal_tokens(
-    scope: Scope, *, after: UUID | None = None, first: int
-) -> list[PortalToken]:
-    """The tenant's portal tokens, oldest first, also some that have ended."""
-    return await page_of_rows(scope, PortalToken, after=after, first=first)
+def portal_tokens(
+    *, customer_id: UUID | None = None, order: AgeOrder = AgeOrder.OLDEST_FIRST
+) -> Listing[PortalToken]:
+    """The tenant's portal tokens, or one customer's, also some that have ended."""
+    return Listing(PortalToken, equal(PortalToken.customer_id, customer_id), order)
 
 
 async def portal_tokens_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, PortalToken]:
     return await rows_by_id(scope, PortalToken, ids)
-
-
-async def portal_tokens_by_customer(
-    scope: Scope, customer_ids: Collection[UUID], *, after: UUID | None = None, first: int
-) -> dict[UUID, list[PortalToken]]:
-    """A page of each customer's portal tokens, oldest first, also some that have ended."""
-    return await pages_of_children(
-        scope, PortalToken, col(PortalToken.customer_id), customer_ids, after=after, first=first
-    )
 
 
 async def tenants_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Tenant]:

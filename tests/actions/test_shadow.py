@@ -35,7 +35,7 @@ Run = Callable[[], Awaitable[None]]
 async def actions_of(runtime: Runtime, tenant_id: TenantId) -> list[OrchestrationAction]:
     """All actions, the oldest first."""
     async with runtime.scope(tenant_id) as scope:
-        return (await queries.actions(scope, first=100))[::-1]
+        return (await queries.actions().page(scope, first=100))[::-1]
 
 
 async def fire(runtime: Runtime, tenant_id: TenantId, customer_ids: Sequence[UUID]) -> list[Signal]:
@@ -59,7 +59,7 @@ async def test_a_block_leaves_three_rows_that_say_who_what_and_why(
     await run_jobs()
 
     async with runtime.scope(tenant_id) as scope:
-        (signal,) = await signals.signals(scope, first=10)
+        (signal,) = await signals.signals().page(scope, first=10)
     rows = await actions_of(runtime, tenant_id)
     assert [row.tier for row in rows] == [Level.ALERT, Level.THROTTLE, Level.BLOCK]
     assert {row.signal_id for row in rows} == {signal.id}
@@ -221,11 +221,11 @@ async def test_actions_are_read_by_page_by_signal_and_by_id_within_the_tenant(
     await send(call(70), call(55, customer="brill"))
     await run_jobs()
     async with runtime.scope(tenant_id) as scope:
-        whole = await queries.actions(scope, first=100)
-        first = await queries.actions(scope, first=3)
-        rest = await queries.actions(scope, first=3, after=first[-1].id)
-        of_brill = await queries.actions(scope, first=9, customer_id=shop.customers["brill"])
-        of_signal = await queries.actions(scope, first=9, signal_id=of_brill[0].signal_id)
+        whole = await queries.actions().page(scope, first=100)
+        first = await queries.actions().page(scope, first=3)
+        rest = await queries.actions().page(scope, first=3, after=first[-1].id)
+        of_brill = await queries.actions(customer_id=shop.customers["brill"]).page(scope, first=9)
+        of_signal = await queries.actions(signal_id=of_brill[0].signal_id).page(scope, first=9)
         by_signal = await queries.actions_by_signal(scope, {one.signal_id for one in whole})
         by_id = await queries.actions_by_id(scope, [one.id for one in whole])
     assert len(whole) == 4
@@ -237,7 +237,7 @@ async def test_actions_are_read_by_page_by_signal_and_by_id_within_the_tenant(
 
     other = await create_tenant(runtime, name="Other")
     async with runtime.scope(TenantId(other.tenant.tenant_id)) as scope:
-        assert await queries.actions(scope, first=9) == []
+        assert await queries.actions().page(scope, first=9) == []
         assert await queries.actions_by_signal(scope, set(by_signal)) == {}
         assert await queries.actions_by_id(scope, set(by_id)) == {}
         assert await queries.blocks_since(scope, datetime.min.replace(tzinfo=scope.now.tzinfo)) == 0

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api import relay
+from aforo.api.cursors import cursor_at
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
@@ -139,7 +139,7 @@ async def test_a_forged_place_among_source_events_is_refused(
         "sourceEvents(first: 1, after: $after) { edges { cursor } } } } } } }"
     )
     assert len((await graphql(query))["invoices"]["edges"]) == 1
-    asked = {"query": query, "variables": {"after": relay.cursor_at(*place)}}
+    asked = {"query": query, "variables": {"after": cursor_at(*place)}}
     answer = (await client.post("/graphql", json=asked)).json()
     assert {error["extensions"]["code"] for error in answer["errors"]} == {"BAD_CURSOR"}
 

@@ -282,7 +282,7 @@ async def test_the_contents_of_offerings_take_four_statements(
     unknown = UUID(int=1)
     with statements(runtime) as seen:
         async with runtime.scope(tenant_id) as scope:
-            ids = [row.id for row in await queries.offerings(scope, first=10)]
+            ids = [row.id for row in await queries.offerings().page(scope, first=10)]
             seen.clear()
             contents = await queries.offering_contents(scope, [*ids, unknown])
     assert len(seen) == 4

@@ -63,7 +63,7 @@ def runtime(runtime: Runtime) -> Runtime:
 
 async def reasons_of(runtime: Runtime, tenant_id: TenantId, run_id: Any) -> dict[Any, str]:
     async with runtime.scope(tenant_id) as scope:
-        parked = (await queries.parked_by_run(scope, [run_id], first=100)).get(run_id, [])
+        parked = (await queries.PARKED_BY_RUN.pages(scope, [run_id], first=100)).get(run_id, [])
     return {one.subscription_id: one.reason for one in parked}
 
 

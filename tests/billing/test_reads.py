@@ -86,19 +86,19 @@ async def test_invoices_are_found_by_customer_state_and_period(
     clock.move_to(DECEMBER)
     await bill_now(runtime, tenant_id, run_jobs, until=DECEMBER)
     async with runtime.scope(tenant_id) as scope:
-        everything = await queries.invoices(scope, first=10)
+        everything = await queries.invoices().page(scope, first=10)
         assert len(everything) == 4
-        page = await queries.invoices(scope, first=3)
-        rest = await queries.invoices(scope, after=page[-1].id, first=3)
+        page = await queries.invoices().page(scope, first=3)
+        rest = await queries.invoices().page(scope, after=page[-1].id, first=3)
         assert page + rest == everything
-        mine = await queries.invoices(scope, customer_id=trade.customers["a"], first=10)
+        mine = await queries.invoices(customer_id=trade.customers["a"]).page(scope, first=10)
         assert {one.customer_id for one in mine} == {trade.customers["a"]}
         assert len(mine) == 2
         october = Period(OCTOBER, NOVEMBER)
         assert {
-            one.period_start for one in await queries.invoices(scope, period=october, first=10)
+            one.period_start for one in await queries.invoices(period=october).page(scope, first=10)
         } == {OCTOBER}
-        assert await queries.invoices(scope, state=InvoiceState.DRAFT, first=10) == []
+        assert await queries.invoices(state=InvoiceState.DRAFT).page(scope, first=10) == []
 
 
 async def test_what_belongs_to_another_tenant_is_not_there(
@@ -111,11 +111,11 @@ async def test_what_belongs_to_another_tenant_is_not_there(
     line = (await lines_of(runtime, tenant_id, invoice))[1]
     other = TenantId((await create_tenant(runtime, name="Other")).tenant.tenant_id)
     async with runtime.scope(other) as scope:
-        assert await queries.invoices(scope, first=10) == []
+        assert await queries.invoices().page(scope, first=10) == []
         assert await queries.invoices_by_id(scope, [invoice.id]) == {}
         assert await queries.lines_by_invoice(scope, [invoice.id]) == {invoice.id: []}
         assert await queries.source_events(scope, line.id, first=10) == []
-        assert not (await queries.parked_by_run(scope, [run.id], first=10)).get(run.id)
+        assert not (await queries.PARKED_BY_RUN.pages(scope, [run.id], first=10)).get(run.id)
         refusals = []
         for bill_run_id in (run.id, new_id()):
             with pytest.raises(NotFound) as refused:

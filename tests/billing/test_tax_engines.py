@@ -203,7 +203,7 @@ async def test_an_engine_that_fails_parks_the_account_with_its_name(
     assert (run.invoices, run.parked) == (0, 1)
     assert await invoices_of(runtime, tenant_id) == []
     async with runtime.scope(tenant_id) as scope:
-        (parked,) = (await queries.parked_by_run(scope, [run.id], first=10))[run.id]
+        (parked,) = (await queries.PARKED_BY_RUN.pages(scope, [run.id], first=10))[run.id]
     assert "'acme.tax'" in parked.reason
 
 

@@ -81,7 +81,7 @@ async def test_a_prepaid_customer_without_a_wallet_gets_one_that_owes(
     await bill_now(runtime, tenant_id, run_jobs)
     async with runtime.scope(tenant_id) as scope:
         customer_id = trade.customers["a"]
-        wallets = await queries.wallets_by_customer(scope, [customer_id], first=10)
+        wallets = await queries.WALLETS_BY_CUSTOMER.pages(scope, [customer_id], first=10)
         (wallet,) = wallets[customer_id]
     assert await balance_of(runtime, tenant_id, wallet.id) == -10
 

@@ -190,7 +190,7 @@ async def bill_now(
 async def invoices_of(runtime: Runtime, tenant_id: TenantId) -> list[Invoice]:
     """All invoices, the oldest first."""
     async with runtime.scope(tenant_id) as scope:
-        return (await queries.invoices(scope, first=100))[::-1]
+        return (await queries.invoices().page(scope, first=100))[::-1]
 
 
 async def lines_of(runtime: Runtime, tenant_id: TenantId, invoice: Invoice) -> list[InvoiceLine]:

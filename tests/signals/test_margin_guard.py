@@ -306,7 +306,7 @@ async def test_another_tenant_sees_no_signal_and_no_settings(
     await run_jobs()
     (signal,) = await signals_of(runtime, tenant_id)
     async with runtime.scope(other_tenant_id) as scope:
-        assert await queries.signals(scope, first=10) == []
+        assert await queries.signals().page(scope, first=10) == []
         assert await queries.signals_by_id(scope, [signal.id]) == {}
         assert await queries.settings_in_force(scope, "margin_guard") == {}
 
@@ -318,11 +318,11 @@ async def test_signals_come_in_pages_the_newest_first(
     await send(*(call(55, customer=name) for name in shop.customers))
     await run_jobs()
     async with runtime.scope(tenant_id) as scope:
-        whole = await queries.signals(scope, first=100)
-        first = await queries.signals(scope, first=2)
-        rest = await queries.signals(scope, first=2, after=first[-1].id)
-        own = await queries.signals(scope, first=2, customer_id=shop.customers["brill"])
-        others = await queries.signals(scope, first=2, detector="other")
+        whole = await queries.signals().page(scope, first=100)
+        first = await queries.signals().page(scope, first=2)
+        rest = await queries.signals().page(scope, first=2, after=first[-1].id)
+        own = await queries.signals(customer_id=shop.customers["brill"]).page(scope, first=2)
+        others = await queries.signals(detector="other").page(scope, first=2)
         by_id = await queries.signals_by_id(scope, [one.id for one in first])
     assert [one.id for one in whole] == sorted((one.id for one in whole), reverse=True)
     assert [one.id for one in first + rest] == [one.id for one in whole]

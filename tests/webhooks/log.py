@@ -19,7 +19,7 @@ from tests.receivers import Heard
 async def deliveries_of(runtime: Runtime, tenant_id: TenantId) -> list[WebhookDelivery]:
     """All deliveries, the oldest first."""
     async with runtime.scope(tenant_id) as scope:
-        return (await queries.deliveries(scope, first=100))[::-1]
+        return (await queries.deliveries().page(scope, first=100))[::-1]
 
 
 async def attempts_of(runtime: Runtime, tenant_id: TenantId) -> list[WebhookAttempt]:
