@@ -1,10 +1,14 @@
 """Lists through GraphQL: conditions, orders, totals, and cursors that know their order."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from graphql import build_schema, get_named_type
 
+from aforo.api.schema import schema_text
 from tests.api.forms import GraphQL, made, no_such
 from tests.api.shop import Shop
 
@@ -137,3 +141,21 @@ async def test_a_condition_on_what_is_not_there_finds_nothing(
         signal=no_such("Signal"),
     )
     assert {name: page["totalCount"] for name, page in found.items()} == dict.fromkeys(found, 0)
+
+
+def test_the_manual_has_every_list_with_its_conditions(repository: Path) -> None:
+    page = (repository / "docs/lists.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (`.+) \|$", page, re.MULTILINE)
+    told = {
+        name: set(re.findall(r"`(\w+)`", conditions)) - {"endCursor"}
+        for names, conditions in rows
+        for name in re.findall(r"\w+", names)
+    }
+    query = build_schema(schema_text()).query_type
+    assert query is not None
+    there = {
+        name: set(field.args) - {"first", "after", "orderBy"}
+        for name, field in query.fields.items()
+        if get_named_type(field.type).name.endswith("Connection")
+    }
+    assert told == {name: conditions for name, conditions in there.items() if conditions}

@@ -16,6 +16,7 @@ from graphql import (
 
 from aforo.api import relay
 from aforo.api.schema import schema_text
+from aforo.storage.listing import PAGE_DEFAULT
 from tests.api.walk import SCHEMA, root_fields, slots
 
 TYPES = {
@@ -105,4 +106,4 @@ def test_nodes_come_in_pages_with_a_size_that_is_stated() -> None:
                 pages += 1
             elif kind is SCHEMA.query_type and str(field.type).startswith("["):
                 assert name == "nodes" or get_named_type(field.type).name not in nodes, name
-    assert schema_text().count(f"first: Int = {relay.PAGE_DEFAULT}") == pages
+    assert schema_text().count(f"first: Int = {PAGE_DEFAULT}") == pages

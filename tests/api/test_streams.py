@@ -149,9 +149,7 @@ async def test_who_comes_back_too_late_is_told_how_much_is_gone(
         assert all("missed" not in body["extensions"] for body in rest)
 
 
-@pytest.mark.parametrize(
-    "cursor", ["x", "", "c2lnbmFscyAx", relay.cursor_at("signals", 1, 2, 3, 4)]
-)
+@pytest.mark.parametrize("cursor", ["x", "", "c2lnbmFscyAx", cursor_at("signals", 1, 2, 3, 4)])
 async def test_a_cursor_of_something_else_is_refused(
     listener: httpx2.AsyncClient, cursor: str
 ) -> None:
