@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from aforo.api import relay, streams
+from aforo.api.cursors import cursor_at
 from aforo.sdk.ids import TenantId
 from aforo.storage import live_log
 from aforo.storage.scope import Runtime
