@@ -50,6 +50,8 @@ READ: Mapping[str, Permission] = MappingProxyType(
     {
         "ApiKey": Permission.ACCESS_READ,
         "NewApiKey": Permission.ACCESS_READ,
+        "NewSandbox": Permission.ACCESS_READ,
+        "Sandbox": Permission.ACCESS_READ,
         "Invitation": Permission.ACCESS_READ,
         "Member": Permission.ACCESS_READ,
         "NewInvitation": Permission.ACCESS_READ,

@@ -28,7 +28,7 @@ from aforo.api.scalars import SCALARS
 from aforo.api.signals import SignalMutation, SignalQuery, SignalSubscription
 from aforo.api.subscription_changes import SubscriptionMutation
 from aforo.api.subscription_lists import SubscriptionQuery
-from aforo.api.tenants import TenantQuery
+from aforo.api.tenants import TenantMutation, TenantQuery
 from aforo.api.wallets import WalletMutation
 
 
@@ -74,6 +74,7 @@ _QUERIES = (
     PluginQuery,
 )
 _MUTATIONS = (
+    TenantMutation,
     ApiKeyMutation,
     MemberMutation,
     CatalogMutation,

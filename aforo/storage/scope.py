@@ -1,5 +1,6 @@
 """The one door: a scope is one tenant, one transaction, one moment."""
 
+import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -186,6 +187,31 @@ class Runtime:
                 )
         reached("scope.committed")
         await live.flush()
+
+    @asynccontextmanager
+    async def founded(self, scope: Scope, tenant_id: TenantId) -> AsyncIterator[Scope]:
+        """In the transaction of a scope be in the scope of a tenant that is new in it: for making
+        both or neither. Not for one that exists, whose rows are no other tenant's affair.
+        """
+        info = scope.db.sync_session.info
+        await scope.db.flush()
+        info["tenant_id"] = tenant_id
+        try:
+            await _enter(scope.db, tenant_id, scope.now)
+            yield dataclasses.replace(
+                scope,
+                tenant_id=tenant_id,
+                events=self.events.of(tenant_id),
+                live=self.live.of(tenant_id),  # Nobody listens to it yet.
+            )
+            await scope.db.flush()
+            # If it raises the transaction is over, and what it was told with it.
+            await _enter(scope.db, scope.tenant_id, scope.now)
+        finally:
+            for row in list(scope.db.sync_session):
+                if getattr(row, "tenant_id", None) == tenant_id:
+                    scope.db.expunge(row)
+            info["tenant_id"] = scope.tenant_id
 
     @asynccontextmanager
     async def account(self, account_id: UUID) -> AsyncIterator[AccountScope]:

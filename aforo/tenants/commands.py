@@ -15,16 +15,18 @@ from aforo.storage.scope import Runtime, Scope
 from aforo.storage.tables import new_id
 from aforo.tenants.keys import make_token
 from aforo.tenants.members import OPERATOR, IssuedInvitation, invite
-from aforo.tenants.models import ApiKey, Environment, PortalToken, Tenant
+from aforo.tenants.models import ApiKey, Environment, PortalToken, Sandbox, Tenant
 from aforo.tenants.permissions import (
     EVERY_PERMISSION,
     PORTAL_PERMISSIONS,
     Permission,
     Role,
 )
+from aforo.tenants.queries import sandboxes
 from aforo.tenants.queries import tenant as tenant_in_scope
 
 NAME_CHARACTERS_MAX = 200
+SANDBOXES_MAX = 20
 OVERLAP_MAX = timedelta(days=7)
 """Of the tokens before and after a rotation."""
 PORTAL_LIFETIME_MIN = timedelta(minutes=1)
@@ -49,6 +51,14 @@ class IssuedPortalToken:
 
     row: PortalToken
     token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSandbox:
+    """A new sandbox with its first key."""
+
+    row: Sandbox
+    key: IssuedKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,50 @@ async def create_tenant(
                 scope, granter=OPERATOR, email=owner_email, role=Role.OWNER, pepper=pepper
             )
     return NewTenant(tenant, key, invitation)
+
+
+async def create_sandbox(runtime: Runtime, scope: Scope, *, name: str) -> NewSandbox:
+    """Make an empty tenant for trying things out, linked to the one in scope, with its first key.
+
+    Both in the transaction of the scope. Raises `Invalid`; `Conflict` where the name is taken,
+    there are as many as there may be, or the scope is a sandbox's own.
+    """
+    name = _checked_name(name)
+    if (await tenant_in_scope(scope)).environment is not Environment.LIVE:
+        raise Conflict("a sandbox has no sandboxes of its own", code="IN_SANDBOX")
+    # Whoever makes another one at the same time waits here, and then counts this one as well.
+    await scope.db.execute(
+        sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(f"sandbox {scope.tenant_id}")))
+    )
+    known = await sandboxes(scope)
+    if any(each.name == name for each in known):
+        raise Conflict("there is a sandbox of this name", code="NAME_TAKEN", field="name")
+    if len(known) >= SANDBOXES_MAX:
+        raise Conflict(
+            f"a tenant has at most {SANDBOXES_MAX} sandboxes: use one of them",
+            code="TOO_MANY_SANDBOXES",
+        )
+    sandbox_id = TenantId(new_id())
+    row = Sandbox(name=name, sandbox_tenant_id=sandbox_id)
+    scope.db.add(row)
+    async with runtime.founded(scope, sandbox_id) as inside:
+        inside.db.add(
+            Tenant(
+                tenant_id=sandbox_id,
+                name=name,
+                environment=Environment.TEST,
+                created_at=scope.now,
+                live_tenant_id=scope.tenant_id,
+            )
+        )
+        await inside.db.flush()
+        key = await create_api_key(
+            inside,
+            name="First key",
+            scopes=EVERY_PERMISSION,  # Of an empty place: there is nothing to be held back.
+            pepper=runtime.settings.key_pepper,
+        )
+    return NewSandbox(row, key)
 
 
 async def create_api_key(

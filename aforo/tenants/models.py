@@ -37,6 +37,18 @@ class Tenant(TenantRow, table=True):
     name: str
     environment: Environment = choice(Environment)
     created_at: datetime = moment(default=None, sa_column_kwargs={"server_default": NOW_DEFAULT})
+    live_tenant_id: UUID | None = None
+    """Of a sandbox that a tenant made: which tenant. Nothing is read or written across it."""
+
+
+class Sandbox(TenantTable, table=True):
+    """What a live tenant knows of a sandbox of its own: that there is one."""
+
+    __tablename__ = "sandbox"
+    __table_args__ = (sa.UniqueConstraint("tenant_id", "name"),)
+
+    name: str
+    sandbox_tenant_id: UUID
 
 
 class ApiKey(TenantTable, table=True):

@@ -18,7 +18,7 @@ from aforo.storage.listing import AgeOrder, Listing, equal
 from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.keys import Token, parse_token
-from aforo.tenants.models import ApiKey, Environment, PortalToken, Tenant
+from aforo.tenants.models import ApiKey, Environment, PortalToken, Sandbox, Tenant
 from aforo.tenants.permissions import PORTAL_PERMISSIONS, Permission
 
 AUTHENTICATION_TIMEOUT_SECONDS = 10.0
@@ -117,6 +117,15 @@ def api_keys(*, order: AgeOrder = AgeOrder.OLDEST_FIRST) -> Listing[ApiKey]:
 
 async def api_keys_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, ApiKey]:
     return await rows_by_id(scope, ApiKey, ids)
+
+
+async def sandboxes(scope: Scope) -> list[Sandbox]:
+    """The sandboxes of the tenant in scope, oldest first: there are at most so many."""
+    return list(await scope.db.scalars(sa.select(Sandbox).order_by(col(Sandbox.id))))
+
+
+async def sandboxes_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Sandbox]:
+    return await rows_by_id(scope, Sandbox, ids)
 
 
 def portal_tokens(

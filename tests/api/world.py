@@ -56,6 +56,12 @@ async def make_world(runtime: Runtime, mark: str) -> World:
             thing = thing[step]
         ids[kind] = thing["id"]
     ids |= await _people(runtime, tenant_id, graphql, mark)
+    sandbox = await graphql(
+        "mutation($name: String!) { createSandbox(input: {name: $name}) "
+        "{ ... on NewSandbox { sandbox { id } } } }",
+        name=mark,
+    )
+    ids["Sandbox"] = sandbox["createSandbox"]["sandbox"]["id"]
     token = await graphql(_LET_IN, customer=ids["Customer"])
     ids["PortalToken"] = token["createPortalToken"]["portalToken"]["id"]
     newcomer = await made(

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -22,6 +21,7 @@ from aforo.sdk.ids import TenantId
 from aforo.storage import postgres
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.jobs import Job, JobName
+from aforo.storage.live_log import START
 from aforo.storage.migrate import migrate
 from aforo.storage.postgres import APP_ROLE
 from aforo.storage.scope import Runtime, open_runtime
@@ -373,11 +373,9 @@ async def test_redis_keys_of_a_scope_start_with_its_tenant(
         assert await scope.live.counters("quota:acme") == {}
     async with runtime.scope(theirs) as scope:
         assert await scope.live.counters("quota:acme") == {"units": "7"}
-        followed: AsyncIterator[tuple[str, dict[str, Any]]] = scope.live.follow(
-            "signals", after="0"
-        )
-        _, message = await anext(followed)
-        assert message == {"id": "first"}
+        follower = await scope.live.follow("signals", after=START)
+        assert (await anext(aiter(follower))).data == {"id": "first"}
+        follower.close()
     async with Redis.from_url(runtime.settings.redis_url, decode_responses=True) as redis:
         keys = {key async for key in redis.scan_iter(f"*{theirs}*")}
         assert keys == {f"aforo:{theirs}:quota:acme", f"aforo:{theirs}:signals"}
