@@ -53,9 +53,14 @@ def subscription(description: str, *, needs: Permission | Open) -> Callable[[F],
     return cast("Callable[[F], F]", decorate)
 
 
-def publish_enum(kind: type[E], description: str, **values: str) -> None:
-    """Make an enum of the core part of the schema; `values` describes each of its values."""
-    strawberry.enum(kind, description=description)
+def publish_enum(
+    kind: type[E], description: str, *, called: str | None = None, **values: str
+) -> None:
+    """Make an enum of the core part of the schema; `values` describes each of its values.
+
+    `called` is its name there, where its own says too little among all the others.
+    """
+    strawberry.enum(kind, name=called, description=description)
     assert has_enum_definition(kind)
     for value in kind.__strawberry_definition__.values:
         value.description = values.pop(value.name)

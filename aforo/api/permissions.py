@@ -92,6 +92,11 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Signal": Permission.SIGNALS_READ,
         "Kpis": Permission.REPORTS_READ,
         "RevenueSummary": Permission.REPORTS_READ,
+        "NewWebhookSecret": Permission.WEBHOOKS_READ,
+        "WebhookAttempt": Permission.WEBHOOKS_READ,
+        "WebhookDelivery": Permission.WEBHOOKS_READ,
+        "WebhookEndpoint": Permission.WEBHOOKS_READ,
+        "WebhookReplay": Permission.WEBHOOKS_READ,
     }
 )
 """Object types by the permission to read them. Connections and edges follow from their items."""

@@ -30,6 +30,8 @@ from aforo.api.subscription_changes import SubscriptionMutation
 from aforo.api.subscription_lists import SubscriptionQuery
 from aforo.api.tenants import TenantMutation, TenantQuery
 from aforo.api.wallets import WalletMutation
+from aforo.api.webhook_changes import WebhookMutation
+from aforo.api.webhooks import WebhookQuery
 
 
 @strawberry.type
@@ -71,6 +73,7 @@ _QUERIES = (
     SignalQuery,
     ActionQuery,
     ReportQuery,
+    WebhookQuery,
     PluginQuery,
 )
 _MUTATIONS = (
@@ -83,6 +86,7 @@ _MUTATIONS = (
     WalletMutation,
     BillingMutation,
     SignalMutation,
+    WebhookMutation,
 )
 _SUBSCRIPTIONS = (
     MeteringSubscription,

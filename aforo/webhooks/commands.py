@@ -46,6 +46,14 @@ class NewSecret:
     secret: str
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What is told again."""
+
+    endpoint: WebhookEndpoint
+    events: int
+
+
 async def create_endpoint(
     scope: Scope,
     *,
@@ -192,7 +200,7 @@ async def resend(scope: Scope, *, delivery_id: UUID) -> WebhookDelivery:
         sa.select(WebhookDelivery).where(col(WebhookDelivery.id) == delivery_id)
     )
     if found is None:
-        raise NotFound("there is no delivery with this id", field="deliveryId")
+        raise NotFound("there is no delivery with this id", field="webhookDeliveryId")
     endpoint = await _enabled(scope, found.endpoint_id)
     event = await scope.db.scalar(
         sa.select(OutboxEvent).where(col(OutboxEvent.id) == found.event_id)
@@ -203,7 +211,7 @@ async def resend(scope: Scope, *, delivery_id: UUID) -> WebhookDelivery:
         raise Conflict(
             "it waits for an earlier event of the same object: resend that one",
             code="DELIVERY_WAITS",
-            field="deliveryId",
+            field="webhookDeliveryId",
         )
     if found.state is DeliveryState.PENDING:
         found.next_at = scope.now
@@ -219,8 +227,8 @@ async def replay(
     from_: datetime,
     until: datetime,
     event_types: Collection[EventType] = (),
-) -> int:
-    """Deliver the events of `[from_, until)` again, or for the first time; their number.
+) -> Replayed:
+    """Deliver the events of `[from_, until)` again, or for the first time.
 
     Of the types given, or of those that the endpoint filters. Each keeps its id and its bytes.
     Raises: `Invalid`, also for more than 1,000 events; `NotFound`; `Conflict` where the endpoint
@@ -251,7 +259,7 @@ async def replay(
             field="until",
         )
     await deliver_to(scope, endpoint, events)
-    return len(events)
+    return Replayed(endpoint, len(events))
 
 
 async def _locked(scope: Scope, endpoint_id: UUID) -> WebhookEndpoint:
@@ -263,7 +271,7 @@ async def _locked(scope: Scope, endpoint_id: UUID) -> WebhookEndpoint:
         execution_options={"populate_existing": True},
     )
     if endpoint is None:
-        raise NotFound("there is no webhook endpoint with this id", field="endpointId")
+        raise NotFound("there is no webhook endpoint with this id", field="webhookEndpointId")
     return endpoint
 
 

@@ -27,13 +27,18 @@ VERBS = {
     "change": "another role for a member, or another password",
     "create": "a new thing",
     "delete": "the end of a thing that leaves no trace",
+    "disable": "a stop that can be taken back",
+    "enable": "work of a thing that had been stopped",
     "end": "the end of what has run",
     "grant": "value given",
     "invite": "a person who is not there yet",
     "register": "something that exists elsewhere",
     "remove": "a person or a part of a thing",
+    "replay": "many messages once more",
+    "resend": "the same message once more",
     "revoke": "an end at once",
     "rotate": "a new secret in place of an old one",
+    "send": "a message to somebody outside",
     "set": "the one value of its kind, whether there was one or not",
     "start": "work that goes on after the answer",
     "update": "other values for a thing that stays the same",
@@ -48,6 +53,7 @@ NOT_GLOBAL = {
     "CreateCustomerInput.externalId": "the tenant's own id of it",
     "Query.customer(externalId:)": "the tenant's own id of it",
     "ApiKey.publicId": "a part of its token",
+    "WebhookDelivery.eventId": "what receivers know the event by",
 }
 """Names that end in `Id` and are no global ids."""
 

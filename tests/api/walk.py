@@ -70,11 +70,13 @@ SAMPLES: dict[str, Any] = {
     "to": "2026-11-01T00:00:00Z",
     "unitCost": "1",
     "until": "2026-11-20T12:00:00Z",
+    "url": "http://127.0.0.1:9/walk",
 }
 """Values that take a request past the checks that come before the look-up."""
 
 SAMPLES_OF: dict[str, dict[str, Any]] = {
     "CreateWalletInput": {"currency": "EUR"},
+    "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},
     "RatePlanLineInput": {"settings": {"unitPrice": "1"}},
 }
 

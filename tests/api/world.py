@@ -30,11 +30,15 @@ class World:
     """One id of each kind of thing."""
     newcomer: str
     """A customer who has bought nothing yet."""
+    spare_endpoints: dict[str, str]
+    """Of webhooks, by the mutation that puts an end to one."""
 
     def ids_for(self, field: str) -> dict[str, str]:
         """Ids with which a root field works: nobody buys the same thing twice."""
         if field == "createSubscription":
             return {**self.ids, "Customer": self.newcomer}
+        if field in self.spare_endpoints:
+            return {**self.ids, "WebhookEndpoint": self.spare_endpoints[field]}
         return self.ids
 
 
@@ -64,10 +68,29 @@ async def make_world(runtime: Runtime, mark: str) -> World:
     ids["Sandbox"] = sandbox["createSandbox"]["sandbox"]["id"]
     token = await graphql(_LET_IN, customer=ids["Customer"])
     ids["PortalToken"] = token["createPortalToken"]["portalToken"]["id"]
+    ids["WebhookEndpoint"] = await _endpoint(graphql, mark)
+    ids["WebhookDelivery"] = await made(
+        graphql, "sendTestWebhook", webhookEndpointId=ids["WebhookEndpoint"]
+    )
     newcomer = await made(
         graphql, "createCustomer", externalId=f"{mark}-new", name=mark, currency="USD"
     )
-    return World(mark, tenant, client, graphql, ids, newcomer)
+    spare = {
+        name: await _endpoint(graphql, mark)
+        for name in ("deleteWebhookEndpoint", "disableWebhookEndpoint")
+    }
+    return World(mark, tenant, client, graphql, ids, newcomer, spare)
+
+
+async def _endpoint(graphql: GraphQL, mark: str) -> str:
+    """An endpoint of webhooks, where nobody listens."""
+    made = await graphql(
+        "mutation($url: String!) { createWebhookEndpoint(input: {url: $url}) "
+        "{ ... on NewWebhookSecret { endpoint { id } } } }",
+        url=f"http://127.0.0.1:9/{mark}",
+    )
+    endpoint_id: str = made["createWebhookEndpoint"]["endpoint"]["id"]
+    return endpoint_id
 
 
 async def _people(
