@@ -72,8 +72,9 @@ class DisableWebhookEndpointInput:
 @strawberry.input(description="An endpoint that gets a new secret.")
 class RotateWebhookSecretInput:
     webhook_endpoint_id: strawberry.ID = strawberry.field(description="The endpoint.")
-    overlap_hours: int = strawberry.field(
-        default=24, description="How long the old secret signs beside the new one: 0 to 168."
+    overlap_seconds: int = strawberry.field(
+        default=86_400,
+        description="How long the secret before it signs as well, at most 604,800 (7 days).",
     )
 
 
@@ -240,7 +241,7 @@ class WebhookMutation:
             made = await commands.rotate_secret(
                 scope,
                 endpoint_id=_endpoint(input.webhook_endpoint_id),
-                overlap=timedelta(hours=input.overlap_hours),
+                overlap=timedelta(seconds=input.overlap_seconds),
             )
         return _shown(made)
 

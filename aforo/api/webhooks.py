@@ -10,10 +10,11 @@ import strawberry
 from aforo.api import relay
 from aforo.api.context import Info
 from aforo.api.fields import field, publish_enum
-from aforo.api.pages import children_in_pages, rows_in_pages
-from aforo.api.relay import PAGE_DEFAULT, After, Connection, First, Node, optional_id
+from aforo.api.pages import ByAge, children_in_pages, rows_in_pages
+from aforo.api.relay import After, Connection, First, Node, optional_id
 from aforo.api.scalars import JSON
 from aforo.storage.event_types import SHAPES, EventType
+from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.storage.outbox import message_id
 from aforo.tenants.permissions import Permission
 from aforo.webhooks import models, queries
@@ -72,7 +73,7 @@ class WebhookEndpoint(Node):
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted; the log of its deliveries stays for 30 days."
     )
-    old_secret_until: datetime | None = strawberry.field(
+    previous_secret_until: datetime | None = strawberry.field(
         description="Until when the secret before the last rotation signs as well."
     )
     failing_from: datetime | None = strawberry.field(
@@ -101,7 +102,7 @@ class WebhookEndpoint(Node):
             disabled_at=row.disabled_at,
             created_at=row.created_at,
             deleted_at=row.deleted_at,
-            old_secret_until=row.previous_until,
+            previous_secret_until=row.previous_until,
             failing_from=row.failing_since,
             exhausted_deliveries=row.exhausted,
             warned_at=row.warned_at,
@@ -190,7 +191,7 @@ class WebhookDelivery(Node):
     ) -> Connection[WebhookAttempt]:
         return await children_in_pages(
             info.context,
-            queries.attempts_by_delivery,
+            queries.ATTEMPTS_BY_DELIVERY,
             self.row_id,
             first=first,
             after=after,
@@ -200,19 +201,21 @@ class WebhookDelivery(Node):
 
 @strawberry.type
 class WebhookQuery:
-    @field("The endpoints that are told of events, oldest first.", needs=Permission.WEBHOOKS_READ)
+    @field("The endpoints that are told of events.", needs=Permission.WEBHOOKS_READ)
     async def webhook_endpoints(
-        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
+        self,
+        info: Info,
+        *,
+        order_by: ByAge = AgeOrder.OLDEST_FIRST,
+        first: First = PAGE_DEFAULT,
+        after: After = None,
     ) -> Connection[WebhookEndpoint]:
+        listing = queries.endpoints(order=order_by)
         return await rows_in_pages(
-            info.context,
-            queries.endpoints,
-            first=first,
-            after=after,
-            of=WebhookEndpoint.from_row,
+            info.context, listing, first=first, after=after, of=WebhookEndpoint.from_row
         )
 
-    @field("What is and was delivered to endpoints, newest first.", needs=Permission.WEBHOOKS_READ)
+    @field("What is and was delivered to endpoints.", needs=Permission.WEBHOOKS_READ)
     async def webhook_deliveries(
         self,
         info: Info,
@@ -224,21 +227,17 @@ class WebhookQuery:
         event_type: Annotated[
             EventType | None, strawberry.argument(description="Only of events of this type.")
         ] = None,
+        order_by: ByAge = AgeOrder.NEWEST_FIRST,
         first: First = PAGE_DEFAULT,
         after: After = None,
     ) -> Connection[WebhookDelivery]:
-        page = relay.page(first, after)
         endpoint = optional_id("WebhookEndpoint", webhook_endpoint_id, field="webhookEndpointId")
-        async with info.context.scope() as scope:
-            rows = await queries.deliveries(
-                scope,
-                endpoint_id=endpoint,
-                state=state,
-                kind=event_type,
-                after=page.after_id,
-                first=page.rows,
-            )
-        return relay.connection(rows, page, WebhookDelivery.from_row)
+        listing = queries.deliveries(
+            endpoint_id=endpoint, state=state, kind=event_type, order=order_by
+        )
+        return await rows_in_pages(
+            info.context, listing, first=first, after=after, of=WebhookDelivery.from_row
+        )
 
 
 def _warning(row: models.WebhookEndpoint) -> str | None:

@@ -161,7 +161,7 @@ async def rotate_secret(
     A secret that was overlapping already ends at once. Raises: `Invalid`, `NotFound`.
     """
     if not timedelta(0) <= overlap <= OVERLAP_MAX:
-        raise Invalid("an overlap is 0 to 168 hours", field="overlapHours")
+        raise Invalid("an overlap is 0 to 604,800 seconds", field="overlapSeconds")
     endpoint = await _locked(scope, endpoint_id)
     current, *_ = await secrets_in_force(scope, endpoint)
     secret = make_secret()

@@ -27,13 +27,14 @@ CREATE = """mutation($input: CreateWebhookEndpointInput!) { createWebhookEndpoin
   ... on NewWebhookSecret { secret endpoint { id url description eventTypes state } }
   ... on Problem { code field } } }"""
 ENDPOINTS = """{ webhookEndpoints { edges { node {
-  id url description eventTypes state disabledReason oldSecretUntil warning failingFrom } } } }"""
+  id url description eventTypes state disabledReason
+  previousSecretUntil warning failingFrom } } } }"""
 LOG = """query($endpoint: ID, $state: WebhookDeliveryState, $type: WebhookEventType) {
   webhookDeliveries(webhookEndpointId: $endpoint, state: $state, eventType: $type) {
     edges { node { id eventId eventType state attemptCount nextAttemptAt failure payload
       endpoint { id } attempts { edges { node { number status response failure } } } } } } }"""
 ROTATE = """mutation($input: RotateWebhookSecretInput!) { rotateWebhookSecret(input: $input) {
-  ... on NewWebhookSecret { secret endpoint { oldSecretUntil } }
+  ... on NewWebhookSecret { secret endpoint { previousSecretUntil } }
   ... on Problem { code field } } }"""
 REPLAY = """mutation($input: ReplayWebhookEventsInput!) { replayWebhookEvents(input: $input) {
   ... on WebhookReplay { eventCount endpoint { id } } ... on Problem { code field } } }"""
@@ -179,7 +180,7 @@ async def test_after_a_rotation_both_secrets_sign_until_the_overlap_ends(
 ) -> None:
     clock.move_to(datetime.now(UTC))  # The verifying library looks at the machine's own.
     endpoint, old = await created(graphql, receiver.url())
-    rotated = await graphql(ROTATE, input={"webhookEndpointId": endpoint, "overlapHours": 2})
+    rotated = await graphql(ROTATE, input={"webhookEndpointId": endpoint, "overlapSeconds": 7_200})
     new = rotated["rotateWebhookSecret"]["secret"]
     assert new != old
 
@@ -199,7 +200,7 @@ async def test_after_a_rotation_both_secrets_sign_until_the_overlap_ends(
 
     assert await verifies() == {"old": True, "new": True}
     endpoint_shown = await only_endpoint(graphql)
-    until = datetime.fromisoformat(endpoint_shown["oldSecretUntil"])
+    until = datetime.fromisoformat(endpoint_shown["previousSecretUntil"])
     assert until == clock.now() + timedelta(hours=2)
     # The end of the overlap, seen from the calls: they are signed by the clock that moved.
     clock.move_to(until)
@@ -207,8 +208,8 @@ async def test_after_a_rotation_both_secrets_sign_until_the_overlap_ends(
     await made(graphql, "sendTestWebhook", webhookEndpointId=endpoint)
     await run_jobs()
     assert receiver.heard[-1].headers["webhook-signature"].count("v1,") == 1
-    wrong = await graphql(ROTATE, input={"webhookEndpointId": endpoint, "overlapHours": 169})
-    assert wrong["rotateWebhookSecret"] == {"code": "INVALID", "field": "overlapHours"}
+    wrong = await graphql(ROTATE, input={"webhookEndpointId": endpoint, "overlapSeconds": 604_801})
+    assert wrong["rotateWebhookSecret"] == {"code": "INVALID", "field": "overlapSeconds"}
 
 
 async def test_a_disabled_endpoint_is_told_nothing_until_it_is_enabled(
