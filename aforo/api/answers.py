@@ -36,6 +36,11 @@ def encode_json(value: object) -> bytes:
         return _ENCODER.encode(value)
 
 
+def already_json(text: bytes) -> object:
+    """A part of what is to be written that is JSON already."""
+    return orjson.Fragment(text)
+
+
 def json_response(
     value: object,
     status: int = 200,

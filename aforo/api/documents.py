@@ -16,9 +16,9 @@ from graphql import (
     execute,
     parse,
     specified_rules,
-    subscribe,
     validate,
 )
+from graphql.execution import create_source_event_stream, map_source_to_response_event
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.utils.await_maybe import await_maybe
@@ -29,6 +29,7 @@ from aforo.api.direct import DirectExecutor, Plans
 from aforo.api.errors import LimitExceeded
 from aforo.api.limits import TOKENS_MAX, check_document
 from aforo.api.permissions import Needs, Rules
+from aforo.api.sharing import SharedResults
 from aforo.sdk.errors import Invalid
 
 CACHED_CHARACTERS_MAX = 400_000
@@ -147,19 +148,24 @@ class Documents:
         self, operation: Operation, context: Context
     ) -> AsyncIterator[Result] | Result:
         """Start a subscription: its results, or the one result that says why not."""
-        name = operation.definition.name
-        started = subscribe(
+        definition, variables = operation.definition, dict(operation.variables)
+        executor = DirectExecutor.build(
             self._schema,
             operation.document,
             context_value=context,
-            variable_values=dict(operation.variables),
-            operation_name=name.value if name else None,
-            executor_class=DirectExecutor,
-            hide_suggestions=True,
+            raw_variable_values=variables,
+            operation_name=definition.name.value if definition.name else None,
             max_coercion_errors=ERRORS_MAX,
+            hide_suggestions=True,
             plans=operation.plans,
         )
-        return cast("AsyncIterator[Result] | Result", await await_maybe(started))
+        if isinstance(executor, list):
+            return ExecutionResult(None, executor)
+        source = await await_maybe(create_source_event_stream(executor))
+        if isinstance(source, ExecutionResult):
+            return source
+        shared = SharedResults(operation.document, definition, variables, context)
+        return map_source_to_response_event(executor, cast("AsyncIterator[Any]", source), shared)
 
     def _document(self, query: str) -> _Valid:
         valid = self._valid.get(query)

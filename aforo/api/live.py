@@ -26,12 +26,14 @@ After = Annotated[
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Followed:
     """What a subscription follows."""
 
     stream: str
     follower: Follower
+    memo: dict[Any, Any] | None = None
+    """Where readers keep what they share of the message that was given last."""
 
     @property
     def cursor(self) -> str:
@@ -82,7 +84,9 @@ async def follow(
 ) -> AsyncIterator[Message]:
     """The messages of `opened`. Raises in addition: `FellBehind`."""
     async with opened(context, stream, after=after, wants=wants) as follower:
+        assert context.followed is not None, "it has just been opened"
         async for message in follower:
+            context.followed.memo = message.memo
             yield message
 
 
@@ -115,21 +119,31 @@ def matching(**wanted: object) -> Callable[[Mapping[str, Any]], bool]:
     return lambda data: all(data.get(name) == value for name, value in wishes.items())
 
 
-async def shared(message: Message, key: object, make: Callable[[], Awaitable[T]]) -> T:
-    """What `make` gives for a message: worked out once for all who follow its stream here."""
-    lock: asyncio.Lock = message.memo.setdefault((key, "lock"), asyncio.Lock())
+async def shared(
+    memo: dict[Any, Any],
+    key: object,
+    make: Callable[[], Awaitable[T]],
+    *,
+    keeps: Callable[[T], bool] = lambda _made: True,
+) -> T:
+    """What `make` gives: worked out once for all who share a memo, and kept if it is worth it."""
+    lock: asyncio.Lock = memo.setdefault((key, "lock"), asyncio.Lock())
     async with lock:
-        if key not in message.memo:
-            message.memo[key] = await make()
-    made: T = message.memo[key]
-    return made
+        if key in memo:
+            kept: T = memo[key]
+            return kept
+        made = await make()
+        if keeps(made):
+            memo[key] = made
+        return made
 
 
 async def row(context: Context, message: Message, query: BatchQuery[UUID, T]) -> T | None:
     """The row that a message is about, read once for all who follow its stream here."""
     # Apart for each portal: what its scope does not see is there for others.
+    id_ = UUID(message.data["id"])
     key = (query, context.caller.customer_id)
-    return await shared(message, key, lambda: context.load(query, UUID(message.data["id"])))
+    return await shared(message.memo, key, lambda: context.load(query, id_))
 
 
 def _within(context: Context, wants: Wants | None) -> Wants | None:

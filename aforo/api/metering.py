@@ -193,7 +193,9 @@ class MeteringSubscription:
         customer = optional_id("Customer", customer_id, field="customerId")
         wants = live.matching(customerId=customer and str(customer), type=type)
         async for message in live.follow(info.context, "events", after=after, wants=wants):
-            yield Event.from_message(message.data)
+            if Event not in message.memo:
+                message.memo[Event] = Event.from_message(message.data)
+            yield message.memo[Event]
 
 
 _MONTH = timedelta(days=30)

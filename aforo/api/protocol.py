@@ -213,11 +213,11 @@ class Subscription:
     """Close it to end the subscription."""
 
     @property
-    def cursor(self) -> str | None:
-        """Up to there nothing is missing, also where nothing was for this reader; None as long as
-        the stream is not open."""
+    def resting_place(self) -> str | None:
+        """Cursor up to which nothing is missing, whether or not anything was for this reader; None
+        while an answer is on its way, and as long as the stream is not open."""
         followed = self._context.followed
-        return followed.cursor if followed else None
+        return followed.cursor if followed and followed.follower.is_waiting else None
 
 
 def read_request(value: object) -> Request:

@@ -1,7 +1,7 @@
 """Server-sent events: the answers of one operation as a stream that its end does not surprise."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import structlog
@@ -35,6 +35,10 @@ class EventStream:
     def __init__(self, subscription: Subscription, watch: Watch) -> None:
         self._subscription = subscription
         self._watch = watch
+        self._sending = asyncio.Lock()
+        self._is_quiet = True
+        self._cursor: str | None = None
+        """Up to there the reader has been told everything."""
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         with self._watch:
@@ -42,38 +46,39 @@ class EventStream:
 
     async def _pump(self, send: Send) -> None:
         await _begin(send)
-        chunks = self._chunks()
+        reading = asyncio.create_task(self._read(send))
+        beating = asyncio.create_task(self._beat(send))
+        waited: set[asyncio.Future[Any]] = {reading, beating, self._watch.over}
         try:
-            async for chunk in chunks:
-                await _send(send, _body(chunk, more=True))
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await chunks.aclose()
+            await end_all([reading, beating])
+            await self._subscription.answers.aclose()
+        for task in (reading, beating):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        if self._watch.over.done():
+            last = ended(self._watch.over.result(), self._cursor)
+            await _send(send, _body(_next(last), more=True))
         await _send(send, _body(_COMPLETE, more=False))
 
-    async def _chunks(self) -> AsyncGenerator[bytes]:
-        answers, over = self._subscription.answers, self._watch.over
-        following: asyncio.Task[Answer | None] | None = None
+    async def _read(self, send: Send) -> None:
+        async for answer in self._subscription.answers:
+            self._is_quiet = False
+            async with self._sending:
+                await _send(send, _body(_next(answer), more=True))
+            self._cursor = answer.cursor or self._cursor
+
+    async def _beat(self, send: Send) -> None:
         pause = OPENING_SECONDS
-        try:
-            while True:
-                following = following or asyncio.create_task(_following(answers))
-                waited: set[asyncio.Future[Any]] = {following, over}
-                await asyncio.wait(waited, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                pause = min(2 * pause, HEARTBEAT_SECONDS)
-                if over.done():
-                    yield _next(ended(over.result(), self._subscription.cursor))
-                    return
-                if not following.done():
-                    yield _sign_of_life(self._subscription.cursor)
-                    continue
-                answer, following = following.result(), None
-                if answer is None:
-                    return
-                yield _next(answer)
-        finally:
-            if following is not None:
-                await end_all([following])
-            await answers.aclose()
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, HEARTBEAT_SECONDS)
+            if self._is_quiet and not self._sending.locked():
+                self._cursor = self._subscription.resting_place or self._cursor
+                async with self._sending:
+                    await _send(send, _body(_sign_of_life(self._cursor), more=True))
+            self._is_quiet = True
 
 
 class SingleEvent:
@@ -102,10 +107,6 @@ async def _until_gone(pump: Coroutine[Any, Any, None], receive: Receive) -> None
         if not isinstance(error, TimeoutError | OSError):
             raise error
         log.info("an event stream's reader took nothing for too long")
-
-
-async def _following(answers: AsyncGenerator[Answer]) -> Answer | None:
-    return await anext(answers, None)
 
 
 async def _begin(send: Send) -> None:

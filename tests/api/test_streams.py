@@ -8,11 +8,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api import relay, streams
+from aforo.api import callers, relay, streams
 from aforo.api.cursors import cursor_at
 from aforo.sdk.ids import TenantId
 from aforo.storage import live_log
 from aforo.storage.scope import Runtime
+from aforo.tenants import queries
 from aforo.tenants.commands import NewTenant
 from tests.api.forms import GraphQL, change
 from tests.api.listening import Frame, listening, wait_for
@@ -231,13 +232,13 @@ async def test_many_streams_of_one_key_are_looked_up_at_once_and_end_with_it(
 ) -> None:
     monkeypatch.setattr(streams, "RECHECK_SECONDS", 0.2)
     asked: list[int] = []
-    look_up = streams.authenticate_all
+    look_up = queries.authenticate_all
 
     async def counted(runtime: Runtime, tokens: set[str]) -> Any:
         asked.append(len(tokens))
         return await look_up(runtime, tokens)
 
-    monkeypatch.setattr(streams, "authenticate_all", counted)
+    monkeypatch.setattr(callers, "authenticate_all", counted)
     async with asyncio.TaskGroup() as tasks:
         ends = [tasks.create_task(_to_the_end(listener)) for _ in range(40)]
         await wait_for(lambda: len(asked) >= 3)
