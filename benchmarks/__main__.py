@@ -24,7 +24,8 @@ from aforo.storage import clickhouse
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
 from aforo.storage.scope import open_runtime
-from aforo.tenants.commands import create_tenant
+from aforo.tenants.commands import NewTenant, create_tenant
+from benchmarks import streams
 from benchmarks.client import Client
 from benchmarks.limits import bare_server, copy_rows, index_events
 from benchmarks.ports import free_port, wait_for_port
@@ -71,9 +72,10 @@ def _measure(engines: EmbeddedEngines, folder: Path) -> Iterator[Figure]:
         data_dir=folder,
         port=free_port(),
     )
-    key = asyncio.run(_prepare(settings))
+    made = asyncio.run(_prepare(settings))
+    key = made.key.token
     month_end = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    with _processes(settings):
+    with _processes(settings) as serve:
         url = f"http://127.0.0.1:{settings.port}"
         with Client(url, key) as client:
             run_until = open_shop(client, month_end)
@@ -104,9 +106,32 @@ def _measure(engines: EmbeddedEngines, folder: Path) -> Iterator[Figure]:
                 events / _index_seconds(engines),
                 "ClickHouse alone copying as many lineage rows",
             )
+        measured = streams.measure(
+            port=settings.port,
+            pid=serve.pid,
+            key=key,
+            redis_url=settings.redis_url,
+            tenant_id=made.tenant.tenant_id,
+        )
+        _print_streams(measured, streams.measure_bare())
 
 
-async def _prepare(settings: Settings) -> str:
+def _print_streams(measured: streams.Streams, bare: streams.Streams) -> None:
+    for name, figure, limit, unit in (
+        ("told, median", measured.median_ms, bare.median_ms, "ms"),
+        ("told, 99th percentile", measured.p99_ms, bare.p99_ms, "ms"),
+        ("memory per stream", measured.kib_per_stream, bare.kib_per_stream, "KiB"),
+        ("CPU per stream and message", measured.cpu_us, bare.cpu_us, "µs"),
+        ("CPU while nothing happens", measured.idle_cpu_percent, bare.idle_cpu_percent, "%"),
+    ):
+        ratio = f"{figure / limit:6.1f}" if limit else "     -"
+        print(
+            f"{streams.STREAMS:,} streams, {name:30} {figure:>10,.1f} {unit:3}  "
+            f"{ratio} times {limit:,.1f} {unit} (a bare server, the same bytes)"
+        )
+
+
+async def _prepare(settings: Settings) -> NewTenant:
     assert settings.owner_database_url is not None
     await migrate(
         owner_database_url=settings.owner_database_url,
@@ -115,13 +140,14 @@ async def _prepare(settings: Settings) -> str:
     )
     runtime = open_runtime(settings, load_registry())
     try:
-        return (await create_tenant(runtime, name="Bench")).key.token
+        return await create_tenant(runtime, name="Bench")
     finally:
         await runtime.close()
 
 
 @contextmanager
-def _processes(settings: Settings) -> Iterator[None]:
+def _processes(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """The API, which it gives, and the worker."""
     environment = {
         **os.environ,
         "AFORO_DATABASE_URL": settings.database_url,
@@ -138,7 +164,7 @@ def _processes(settings: Settings) -> Iterator[None]:
     ]
     try:
         wait_for_port(settings.port)
-        yield
+        yield started[0]
     finally:
         for process in started:
             process.terminate()

@@ -1,8 +1,5 @@
 """A thousand live streams on one process: how soon each is told, and what they cost, beside a bare
-server that sends the same bytes to as many.
-
-`python -m benchmarks.streams` runs it alone.
-"""
+server that sends the same bytes to as many."""
 
 import asyncio
 import json

@@ -13,8 +13,8 @@ import pytest
 import typer
 from graphql import build_schema, parse, validate
 
-from aforo import cli
-from aforo.api import cost, limits
+from aforo import cli, serve
+from aforo.api import cost, kpis, limits, protocol, sse, websocket
 from aforo.api.ingestion import BODY_BYTES_MAX, EVENTS_MAX
 from aforo.metering import ingest
 from aforo.metering import validate as rules
@@ -23,6 +23,7 @@ from aforo.plugins.new import PAGES as PAGES_OF
 from aforo.plugins.new import rendered
 from aforo.sdk.kinds import KINDS
 from aforo.settings import PREFIX, Settings
+from aforo.storage import live_hub, live_log, live_topic
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")])
@@ -254,3 +255,23 @@ def test_the_limits_that_the_manual_states_are_those_of_the_code() -> None:
         (cost.COST_MAX, "connections times their page | {:,} |"),
     ):
         assert said.format(limit) in page
+
+
+def test_the_limits_of_live_streams_that_the_manual_states_are_those_of_the_code() -> None:
+    page = (ROOT / "docs/streams.md").read_text()
+    for limit, said in (
+        (kpis.PAUSE_SECONDS, "most every {:g} seconds and at least every minute"),
+        (live_log.LOG_MESSAGES_MAX, "The last {:,} messages of each kind are kept per tenant"),
+        (live_topic.RING_MESSAGES_MAX, "the reader is more than {:,} messages behind"),
+        (live_hub.HELD_BYTES_MAX // 1024**2, "and {} MiB of all"),
+        (live_hub.OUTAGE_SECONDS, "Redis is away for more than {:g} seconds"),
+        (sse.SEND_TIMEOUT_SECONDS, "takes nothing at all for {} seconds"),
+        (websocket.CLOSE_TIMEOUT_SECONDS, "if it reads again within {} seconds"),
+        (websocket.TOO_SLOW, "closed with {},"),
+        (protocol.STREAMS_MAX, "the server follows {:,} streams already"),
+        (sse.HEARTBEAT_SECONDS, "Signs of life come every {:g} seconds"),
+    ):
+        assert said.format(limit) in page
+    assert kpis.QUIET_SECONDS == 60
+    assert serve.WEBSOCKET_PING_SECONDS == sse.HEARTBEAT_SECONDS
+    assert websocket.SEND_TIMEOUT_SECONDS == sse.SEND_TIMEOUT_SECONDS

@@ -10,6 +10,7 @@ import pytest
 from aforo.serve import ListenError, TlsFiles, bind, check_exposure, serve
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
+from tests.api.server import socket_to
 
 TLS = TlsFiles(Path("chain.pem"), Path("key.pem"))
 
@@ -44,7 +45,7 @@ def test_a_bound_port_is_taken_before_anybody_is_answered() -> None:
         socket.create_connection(listener.getsockname())
 
 
-async def test_an_event_stream_ends_in_order_when_the_process_stops(
+async def test_streams_end_in_order_and_in_words_when_the_process_stops(
     runtime: Runtime, tenant: NewTenant
 ) -> None:
     up = asyncio.Event()
@@ -62,10 +63,22 @@ async def test_an_event_stream_ends_in_order_when_the_process_stops(
                 "Accept": "text/event-stream",
             },
         )
-        async with stream as response:
+        async with (
+            stream as response,
+            socket_to(port, token=tenant.key.token) as opened,
+            socket_to(port) as unknown,
+        ):
             assert response.status_code == 200
+            await opened.initialise()
+            await opened.subscribe("subscription { signals { id } }")
+            assert await opened.exchange({"type": "ping"}) == {"type": "pong"}
             serving.cancel()
             # Without a proper end the client would raise here.
-            await response.aread()
+            text = (await response.aread()).decode()
+            for each in (opened, unknown):
+                code, reason = await each.closed()
+                assert (code, "subscribe again" in reason) == (1001, True)
+        assert '"code":"STOPPING"' in text
+        assert text.endswith("event: complete\ndata:\n\n")
         with pytest.raises(asyncio.CancelledError):
             await serving
