@@ -141,6 +141,9 @@ MORE_THAN_APPEND = {
     "account": "select insert update",  # To change the password.
     "member": "select insert update",  # To change the role.
     "invitation": "select insert update",  # To accept it.
+    "identity_provider": "select insert update delete",
+    "external_login": "select insert delete",  # Of a member who is removed.
+    "used_state": "select insert delete",  # Until it has expired anyway.
     "member_session": "select insert update delete",  # What is over is forgotten.
     "api_key": "select insert update",  # To revoke it.
     "portal_token": "select insert update delete",  # Those that expired go.

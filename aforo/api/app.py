@@ -19,6 +19,7 @@ from aforo.api.documents import Documents
 from aforo.api.health import Health
 from aforo.api.ingestion import events
 from aforo.api.observe import Observed
+from aforo.api.oidc import SignOn
 from aforo.api.protocol import GraphQLService
 from aforo.api.requests import Refused
 from aforo.api.schema import schema as SCHEMA  # noqa: N812 — the constant of this name.
@@ -44,6 +45,7 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
             Route("/v1/events", events, methods=["POST"]),
             Route("/schema.graphql", SchemaFile(runtime).get, methods=["GET"]),
             *auth.routes(),
+            *SignOn(runtime).routes(),
             Route("/healthz", health.healthz, methods=["GET"]),
             Route("/readyz", health.readyz, methods=["GET"]),
             *([] if production else ide.routes()),

@@ -17,6 +17,7 @@ from aforo.api.requests import Refused, demand_json, read_body
 from aforo.sdk.errors import AforoError, Conflict, Forbidden, Invalid, NotFound
 from aforo.storage.scope import Runtime
 from aforo.tenants.accounts import Membership, WrongCredentials
+from aforo.tenants.oidc import NotSignedIn
 from aforo.tenants.sessions import Client, SignedIn, signed_in
 from aforo.tenants.throttle import TooManyTries
 
@@ -26,6 +27,7 @@ Route = Callable[[Request], Awaitable[Response]]
 
 _STATUSES: dict[type[AforoError], int] = {
     WrongCredentials: HTTPStatus.UNAUTHORIZED,
+    NotSignedIn: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,

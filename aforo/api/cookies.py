@@ -140,10 +140,11 @@ def _full_name(name: str, is_secure: bool) -> str:  # noqa: FBT001
 def _is_secure(connection: HTTPConnection, settings: Settings) -> bool:
     """Always, save for plain http on loopback, where a browser would not keep such a cookie."""
     parts = urlsplit(origin_of(connection, settings))
-    return parts.scheme == "https" or not _is_loopback(parts.hostname or "")
+    return parts.scheme == "https" or not is_loopback(parts.hostname or "")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

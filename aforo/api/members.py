@@ -12,23 +12,14 @@ from aforo.api.pages import ByAge, rows_in_pages
 from aforo.api.permissions import OPEN
 from aforo.api.problems import ConflictProblem, InvalidProblem, NotFoundProblem
 from aforo.api.relay import After, Connection, First, Node
+from aforo.api.roles import Role
 from aforo.api.tenants import Tenant
 from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.tenants import members, models, queries
 from aforo.tenants.models import MemberState
-from aforo.tenants.permissions import Permission, Role
+from aforo.tenants.permissions import Permission
 from aforo.tenants.queries import CallerKind
 
-publish_enum(
-    Role,
-    "What a member is to the tenant.",
-    OWNER="May do everything, and alone makes or removes owners.",
-    ADMIN="May do everything else.",
-    BILLING="Keeps customers, invoices and wallets.",
-    ANALYST="Reads what is sold, used, billed and detected.",
-    SUPPORT="Keeps customers and their subscriptions, and reads the rest about them.",
-    DEVELOPER="Connects the product: catalogue, events, webhooks.",
-)
 publish_enum(
     MemberState,
     "Whether a member may sign in.",

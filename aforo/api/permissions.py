@@ -52,6 +52,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "NewApiKey": Permission.ACCESS_READ,
         "NewSandbox": Permission.ACCESS_READ,
         "Sandbox": Permission.ACCESS_READ,
+        "IdentityProvider": Permission.ACCESS_READ,
         "Invitation": Permission.ACCESS_READ,
         "Member": Permission.ACCESS_READ,
         "NewInvitation": Permission.ACCESS_READ,

@@ -15,6 +15,7 @@ from aforo.api.catalog_changes import CatalogMutation
 from aforo.api.catalog_lists import CatalogQuery
 from aforo.api.context import Info
 from aforo.api.fields import field
+from aforo.api.identity_provider import IdentityProviderMutation, IdentityProviderQuery
 from aforo.api.kpis import ReportSubscription
 from aforo.api.members import MemberMutation, MemberQuery
 from aforo.api.metering import MeteringQuery, MeteringSubscription
@@ -65,6 +66,7 @@ _QUERIES = (
     TenantQuery,
     ApiKeyQuery,
     MemberQuery,
+    IdentityProviderQuery,
     CatalogQuery,
     SubscriptionQuery,
     PortalQuery,
@@ -80,6 +82,7 @@ _MUTATIONS = (
     TenantMutation,
     ApiKeyMutation,
     MemberMutation,
+    IdentityProviderMutation,
     CatalogMutation,
     SubscriptionMutation,
     PortalMutation,

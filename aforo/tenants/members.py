@@ -14,7 +14,7 @@ from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 from aforo.tenants.addresses import email_of
 from aforo.tenants.grants import Granter
-from aforo.tenants.models import Invitation, Member, MemberState
+from aforo.tenants.models import ExternalLogin, Invitation, Member, MemberState
 from aforo.tenants.permissions import EVERY_PERMISSION, Role
 from aforo.tenants.queries import Caller, CallerKind
 from aforo.tenants.sessions import end_sessions_of_member
@@ -149,6 +149,10 @@ async def remove_member(scope: Scope, *, granter: Granter, member_id: UUID) -> M
         if member.role is Role.OWNER:
             await _check_not_last_owner(scope, member)
         member.state = MemberState.REMOVED
+        # Whoever comes back by an invitation may be another person at the provider.
+        await scope.db.execute(
+            sa.delete(ExternalLogin).where(col(ExternalLogin.member_id) == member.id)
+        )
         await end_sessions_of_member(scope, member.id)
         await scope.db.flush()
     return member

@@ -200,3 +200,44 @@ class PortalToken(TenantTable, table=True):
     secret_hash: bytes
     expires_at: datetime = moment()
     revoked_at: datetime | None = moment(default=None)
+
+
+class IdentityProvider(TenantTable, table=True):
+    """The OpenID provider whose word the tenant takes for who its people are; at most one."""
+
+    __tablename__ = "identity_provider"
+    __table_args__ = (sa.UniqueConstraint("tenant_id"),)
+
+    issuer: str
+    client_id: str
+    client_secret: bytes
+    """Sealed under the tenant's data key."""
+    domains: list[str] = Field(sa_type=ARRAY(sa.String))
+    """Of the e-mail addresses that it speaks for."""
+    default_role: Role | None = choice(Role, default=None, nullable=True)
+    """Of those who come without an invitation; None where nobody does."""
+
+
+class ExternalLogin(TenantTable, table=True):
+    """A person at an identity provider, and the member whom that person is."""
+
+    __tablename__ = "external_login"
+    __table_args__ = (
+        belongs_to("member", "member_id"),
+        sa.UniqueConstraint("tenant_id", "issuer", "subject"),
+        sa.UniqueConstraint("tenant_id", "member_id", "issuer"),
+    )
+
+    member_id: UUID
+    issuer: str
+    subject: str
+
+
+class UsedState(TenantTable, table=True):
+    """A sign-in at a provider that was finished: its state is not taken twice."""
+
+    __tablename__ = "used_state"
+    __table_args__ = (sa.UniqueConstraint("tenant_id", "state_hash"),)
+
+    state_hash: bytes
+    expires_at: datetime = moment()

@@ -189,6 +189,11 @@ async def end_sessions_of_member(scope: Scope, member_id: UUID) -> None:
     await _end(scope, col(MemberSession.member_id) == member_id)
 
 
+async def end_sessions_by(scope: Scope, method: SignInMethod) -> None:
+    """End all sessions of the tenant that began in one way, with the transaction."""
+    await _end(scope, col(MemberSession.method) == method)
+
+
 async def _found(
     scope: Scope, tokens: Sequence[PersonalToken], pepper: str
 ) -> dict[PersonalToken, SignedIn]:

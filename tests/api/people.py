@@ -48,7 +48,7 @@ class Browser:
         return response
 
     async def get(self, path: str, **query: str) -> httpx2.Response:
-        return await self.client.get(path, params=query)
+        return await self.client.get(path, params=query or None)
 
     async def sign_in(self, email: str, password: str = PASSWORD, **more: str) -> httpx2.Response:
         return await self.post("/auth/sign-in", email=email, password=password, **more)

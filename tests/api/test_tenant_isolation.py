@@ -35,6 +35,8 @@ OURS, THEIRS, NOBODYS = "zzours", "zztheirs", "zznobody"
 OF_PEOPLE = {
     "/auth/csrf",
     "/auth/invitation",
+    "/auth/oidc/callback",
+    "/auth/oidc/{tenant}/start",
     "/auth/password",
     "/auth/session",
     "/auth/sessions",

@@ -77,6 +77,10 @@ SAMPLES: dict[str, Any] = {
 SAMPLES_OF: dict[str, dict[str, Any]] = {
     "CreateWalletInput": {"currency": "EUR"},
     "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},
+    "SetIdentityProviderInput": {
+        "issuer": "https://sso.example.com",
+        "domains": ["example.com"],
+    },
     "RatePlanLineInput": {"settings": {"unitPrice": "1"}},
 }
 
