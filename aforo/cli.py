@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aforo.cli_audit import audit_app
 from aforo.sdk.errors import AforoError, Invalid
 from aforo.settings import Settings, SettingsError, from_environment
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 plugins_app = typer.Typer(help="List, write and check plugins.", add_completion=False)
+app.add_typer(audit_app, name="audit")
 app.add_typer(plugins_app, name="plugins", invoke_without_command=True)
 schema_app = typer.Typer()
 app.add_typer(schema_app, name="schema")

@@ -10,6 +10,7 @@ from aforo.sdk.kinds import KINDS
 
 if TYPE_CHECKING:
     from aforo.doctor import Finding
+    from aforo.storage.audit_check import Checked
 
 _DECIMAL_PATTERN = "[0-9]"
 
@@ -48,6 +49,19 @@ def finding_lines(findings: Sequence["Finding"]) -> Iterator[str]:
         yield f"{'ok   ' if each.ok else 'FAULT'}  {each.check:{width}}  {each.says}"
         if each.advice and not each.ok:
             yield f"{'':5}  {'':{width}}  → {each.advice}"
+
+
+def audit_lines(found: Sequence["Checked"]) -> Iterator[str]:
+    """A line per tenant's chain, and below a fault which entry it is."""
+    for each in found:
+        told = f"{each.entries} entries, {each.waiting} not sealed yet"
+        yield f"{'FAULT' if each.fault else 'ok   '}  {each.tenant_id}  {told}"
+        if each.fault:
+            yield f"{'':5}  → {each.fault}"
+            if each.entry_id:
+                yield f"{'':5}    id {each.entry_id}"
+    if not found:
+        yield "the audit log is empty"
 
 
 def _components(registry: Registry) -> list[tuple[str, type[Component], Source]]:

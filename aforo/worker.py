@@ -29,7 +29,8 @@ from aforo.plugins import told
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
 from aforo.signals import commands as signals
-from aforo.storage import idempotency, queue
+from aforo.storage import audit_chain, idempotency, queue
+from aforo.storage.actors import Actor, ActorKind
 from aforo.storage.jobs import JobName
 from aforo.storage.scope import Runtime, Scope
 from aforo.telemetry.metrics import BACKLOG, BACKLOG_AGE
@@ -41,6 +42,7 @@ JOBS_AT_ONCE = 4
 SWEEP_SECONDS = 1.0
 BACKLOG_SECONDS = 10.0
 FORGET_SECONDS = 600.0
+AUDIT_PAUSE_SECONDS = 1.0
 SEALER_PAUSE_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 DRAIN_ROUNDS_MAX = 100
@@ -124,6 +126,7 @@ async def run(runtime: Runtime) -> None:
         tasks.create_task(_patiently("webhooks", lambda: courier.run(runtime)))
         tasks.create_task(_patiently("backlog", lambda: _measure_backlog(runtime)))
         tasks.create_task(_patiently("forgetting", lambda: _forget(runtime)))
+        tasks.create_task(_patiently("audit log", lambda: _seal_audit_log(runtime)))
 
 
 async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
@@ -161,7 +164,10 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
     structlog.contextvars.bind_contextvars(tenant_id=str(tenant_id), job_id=str(job_id))
     try:
         with span(f"job {taken.name}", parent=taken.traceparent, aforo_tenant=str(tenant_id)):
-            async with asyncio.timeout(kind.timeout_seconds), runtime.scope(tenant_id) as scope:
+            async with (
+                asyncio.timeout(kind.timeout_seconds),
+                runtime.scope(tenant_id, _actor(taken)) as scope,
+            ):
                 await kind.body(scope, **taken.arguments)
                 await queue.complete(scope, taken)
         outcome = "done"
@@ -186,12 +192,16 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
         structlog.contextvars.unbind_contextvars("tenant_id", "job_id")
 
 
+def _actor(taken: queue.Lease) -> Actor:
+    return Actor(ActorKind.JOB, id=taken.job_id, label=taken.name.value)
+
+
 async def _failed(runtime: Runtime, taken: queue.Lease, failure: str) -> bool:
     """Record why a job was not done; whether it will be tried again."""
     tries_max = JOBS[taken.name].tries_max
     if taken.name is JobName.BILL and taken.tries >= tries_max:
         # Before the job is given up: were we to die in between, nobody would tell the run.
-        async with runtime.scope(taken.tenant_id) as scope:
+        async with runtime.scope(taken.tenant_id, _actor(taken)) as scope:
             await billing.fail(scope, BillRunId(UUID(taken.arguments["bill_run_id"])), failure)
     return await queue.give_back(runtime, taken, failure=failure, tries_max=tries_max)
 
@@ -238,6 +248,13 @@ async def _measure_backlog(runtime: Runtime) -> None:
     while True:
         await measure_backlog(runtime)
         await asyncio.sleep(BACKLOG_SECONDS)
+
+
+async def _seal_audit_log(runtime: Runtime) -> None:
+    await audit_chain.publish_all(runtime)
+    while True:
+        await audit_chain.seal(runtime)
+        await asyncio.sleep(AUDIT_PAUSE_SECONDS)
 
 
 async def _forget(runtime: Runtime) -> None:

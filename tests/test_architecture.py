@@ -131,6 +131,7 @@ INDEXES_ACROSS_TENANTS = {
     "job_due": "the relay looks for the work of every tenant",
     "event_inbox_unsealed": "the sealer takes the events of every tenant in order",
     "segment_unconfirmed": "the sealer confirms the segments of every tenant in order",
+    "audit_entry_unsealed": "the sealer chains the entries of every tenant in order",
     "idempotent_answer_age": "the worker forgets the old answers of every tenant",
 }
 
@@ -174,6 +175,7 @@ ACROSS_TENANTS = {
     "event_inbox": "select update delete",  # To seal it.
     "segment": "select insert update",
     "job": "select insert update",
+    "audit_entry": "select",  # Besides, to give an entry its place: a right to three columns.
     "idempotent_answer": "select delete",  # To forget those that are a day old.
     "webhook_delivery": "select update",  # To find what is due, and lease it.
 }

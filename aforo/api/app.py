@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +20,7 @@ from aforo.api.health import Health
 from aforo.api.ingestion import events
 from aforo.api.observe import Observed
 from aforo.api.oidc import SignOn
+from aforo.api.origin import origin_of
 from aforo.api.protocol import GraphQLService
 from aforo.api.requests import Refused
 from aforo.api.schema import schema as SCHEMA  # noqa: N812 — the constant of this name.
@@ -27,6 +28,7 @@ from aforo.api.sdl import SchemaFile
 from aforo.api.transport import GraphQLHttp
 from aforo.api.websocket import GraphQLWebSocket
 from aforo.sdk.errors import Unavailable
+from aforo.storage.actors import ORIGIN
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 
@@ -80,6 +82,8 @@ class Envelope:
         request_id = new_id().hex
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        settings = scope["app"].state.runtime.settings
+        ORIGIN.set(origin_of(HTTPConnection(scope), settings, request_id))
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return

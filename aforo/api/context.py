@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 
 from aforo.api.loaders import BatchQuery, Loaders
+from aforo.api.origin import actor_of
 from aforo.storage.savepoints import Savepoints
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.queries import Caller
@@ -34,6 +35,8 @@ class Context:
     """Cursor of the last answer that a reader of this subscription had, as its transport says."""
     followed: "Followed | None" = field(default=None, init=False, repr=False)
     """The live stream behind this subscription, once it is open."""
+    mutation: str | None = None
+    """The field of a mutation that is being carried out; they run one after the other."""
     _loaders: Loaders = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -43,9 +46,11 @@ class Context:
         """Open a scope of the caller's tenant, and for a portal of its customer alone: a
         transaction that commits unless it raises, or a savepoint of the operation's transaction.
         Not inside of an open scope."""
+        by = actor_of(self.caller, operation=self.mutation)
         if self.savepoints is not None:
-            return self.savepoints.scope()
-        return self.runtime.scope(self.caller.tenant_id, customer_id=self.caller.customer_id)
+            return self.savepoints.scope(by)
+        customer_id = self.caller.customer_id
+        return self.runtime.scope(self.caller.tenant_id, by, customer_id=customer_id)
 
     def load(self, query: BatchQuery[UUID, V], key: UUID) -> Awaitable[V | None]:
         """What a batch query `(scope, keys) -> {key: value}` gives for one key, or None.

@@ -9,6 +9,7 @@ import strawberry
 from graphql import (
     DocumentNode,
     ExecutionResult,
+    FieldNode,
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
@@ -201,6 +202,13 @@ class Documents:
         while self.remembered_characters > CACHED_CHARACTERS_MAX:
             oldest, _ = self._valid.popitem(last=False)
             self.remembered_characters -= len(oldest)
+
+
+def first_field(operation: OperationDefinitionNode) -> str | None:
+    """The name of the first field that is written in an operation itself."""
+    fields = (each for each in operation.selection_set.selections if isinstance(each, FieldNode))
+    first = next(fields, None)
+    return first.name.value if first else None
 
 
 def _parsed(query: str) -> DocumentNode:

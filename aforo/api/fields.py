@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 import strawberry
 from strawberry.extensions import FieldExtension
+from strawberry.extensions.field_extension import AsyncExtensionResolver
 from strawberry.types.enum import has_enum_definition
 from strawberry.types.field import StrawberryField
 
@@ -40,7 +41,7 @@ def mutation(description: str, *, needs: Permission | Open) -> Callable[[F], F]:
     decorate = strawberry.mutation(
         description=_described(description, needs),
         metadata={NEEDS: needs},
-        extensions=[ProblemsAsData(), _DescribedInput()],
+        extensions=[ProblemsAsData(), _Recorded(), _DescribedInput()],
     )
     return cast("Callable[[F], F]", decorate)
 
@@ -69,6 +70,19 @@ def publish_enum(
 
 def _described(description: str, needs: Permission | Open | None) -> str:
     return f"{description} Needs `{needs.name}`." if isinstance(needs, Permission) else description
+
+
+class _Recorded(FieldExtension):
+    """What the mutation writes is recorded in the audit log under its name."""
+
+    async def resolve_async(
+        self, next_: AsyncExtensionResolver, source: Any, info: Any, **arguments: Any
+    ) -> Any:
+        info.context.mutation = info.field_name
+        try:
+            return await next_(source, info, **arguments)
+        finally:
+            info.context.mutation = None
 
 
 class _DescribedInput(FieldExtension):

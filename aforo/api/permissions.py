@@ -49,6 +49,9 @@ class Needs:
 READ: Mapping[str, Permission] = MappingProxyType(
     {
         "ApiKey": Permission.ACCESS_READ,
+        "AuditEntry": Permission.AUDIT_READ,
+        "AuditActor": Permission.AUDIT_READ,
+        "AuditChange": Permission.AUDIT_READ,
         "NewApiKey": Permission.ACCESS_READ,
         "NewSandbox": Permission.ACCESS_READ,
         "Sandbox": Permission.ACCESS_READ,

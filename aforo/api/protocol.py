@@ -14,7 +14,7 @@ from graphql import ExecutionResult, GraphQLError, OperationType
 from aforo.api.answers import decode_json, encode_json
 from aforo.api.context import Context
 from aforo.api.cost import COST_MAX
-from aforo.api.documents import DocumentRefused, Documents, Operation, Request
+from aforo.api.documents import DocumentRefused, Documents, Operation, Request, first_field
 from aforo.api.errors import (
     FormattedError,
     cause_of,
@@ -24,6 +24,7 @@ from aforo.api.errors import (
     retry_after_seconds,
 )
 from aforo.api.idempotency import Idempotency, Undone, checked_key, claim_of, is_too_large
+from aforo.api.origin import actor_of
 from aforo.api.requests import Credential, Refused, demand_all
 from aforo.api.streams import End, Streams
 from aforo.sdk.errors import Unavailable
@@ -86,8 +87,24 @@ class GraphQLService:
     def prepare(self, request: Request, credential: Credential) -> Operation:
         """The operation. Raises `DocumentRefused`; `Refused` with 403 without permission for it."""
         operation = self._documents.prepare(request)
-        demand_all(credential.caller, operation.needs)
+        try:
+            demand_all(credential.caller, operation.needs)
+        except Refused as refused:
+            self._note_refusal(operation, credential, refused)
+            raise
         return operation
+
+    def _note_refusal(self, operation: Operation, credential: Credential, why: Refused) -> None:
+        if operation.kind is not OperationType.MUTATION:
+            return
+        caller = credential.caller
+        self.runtime.refusals.note(
+            self.runtime,
+            caller.tenant_id,
+            actor_of(caller),
+            action=first_field(operation.definition) or "mutation",
+            reason=why.code,
+        )
 
     async def execute(
         self, asked: Request, operation: Operation, credential: Credential, request_id: str
@@ -126,6 +143,9 @@ class GraphQLService:
 
     async def _execute_once(self, asked: Request, operation: Operation, context: Context) -> Answer:
         assert asked.idempotency_key is not None, "the caller looked"
+        if context.caller.customer_id is not None:
+            # The one transaction would be of the whole tenant, without the customer's wall.
+            raise Refused(400, "BAD_IDEMPOTENCY_KEY", "a portal token sends no Idempotency-Key")
         given: Answer | None = None
 
         async def work(savepoints: Savepoints) -> Kept:

@@ -142,6 +142,11 @@ def optional_id(kind: str, id_: strawberry.ID | None, *, field: str | None = Non
     return None if id_ is None else local_id(kind, id_, field=field)
 
 
+def any_id(id_: strawberry.ID | None, *, field: str | None = None) -> UUID | None:
+    """The id of a thing of any kind; None stays None. Raises `Invalid`, code `BAD_ID`."""
+    return None if id_ is None else _parsed(id_, field=field)[1]
+
+
 _FETCHED: dict[str, tuple[BatchQuery[UUID, Any], type[FromRow]]] = {}
 
 

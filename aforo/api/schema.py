@@ -8,6 +8,7 @@ from strawberry.schema.config import StrawberryConfig
 from aforo.api import relay
 from aforo.api.actions import ActionQuery, ActionSubscription
 from aforo.api.api_keys import ApiKeyMutation, ApiKeyQuery
+from aforo.api.audit import AuditQuery
 from aforo.api.billing import BillingQuery
 from aforo.api.billing_changes import BillingMutation
 from aforo.api.billing_streams import BillingSubscription
@@ -77,6 +78,7 @@ _QUERIES = (
     ReportQuery,
     WebhookQuery,
     PluginQuery,
+    AuditQuery,
 )
 _MUTATIONS = (
     TenantMutation,

@@ -14,6 +14,7 @@ from aforo.billing.taxes import set_tax_engine
 from aforo.billing.wallets import create_wallet, grant_credit
 from aforo.metering.queries import is_in_log, last_received, watermark
 from aforo.sdk import BillRunId, Invalid, NotFound
+from aforo.storage.audit import Thing
 from aforo.storage.event_types import EventType
 from aforo.storage.jobs import JobName
 from aforo.storage.scope import Scope
@@ -96,6 +97,7 @@ async def bill(scope: Scope, bill_run_id: BillRunId) -> BillRun:
     if written.pending_tax:
         await _look_again(scope, scope.now + TAX_RETRY)
     await scope.db.flush()
+    await _record(scope, run)
     await scope.publish(
         EventType.BILL_RUN_COMPLETED,
         object_id=run.id,
@@ -138,6 +140,7 @@ async def fail(scope: Scope, bill_run_id: BillRunId, failure: str) -> None:
     run.failure = failure[:FAILURE_LENGTH_MAX]
     await _look_again(scope, scope.now + FAILED_RETRY)
     await scope.db.flush()
+    await _record(scope, run)
     await scope.publish(
         EventType.BILL_RUN_FAILED,
         object_id=run.id,
@@ -168,6 +171,19 @@ async def _lives(scope: Scope) -> list[BillingLife]:
 
 async def _enqueue(scope: Scope, run: BillRun, *, at: datetime) -> None:
     await scope.enqueue(JobName.BILL, unique_key=str(run.id), run_at=at, bill_run_id=str(run.id))
+
+
+async def _record(scope: Scope, run: BillRun) -> None:
+    """What a run wrote is in its invoices; the audit log says that it is over, and how."""
+    outcome = {
+        "state": run.state,
+        "until": run.until,
+        "invoices": run.invoices,
+        "parked": run.parked,
+        "failure": run.failure,
+    }
+    before = {"state": BillRunState.QUEUED}
+    await scope.record("billRunFinished", Thing("BillRun", run.id, before, outcome))
 
 
 async def _look_again(scope: Scope, at: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -37,6 +37,7 @@ class EventKey(TenantRow, table=True):
     """An idempotency key and the first event that used it: permanent deduplication."""
 
     __tablename__ = "event_key"
+    is_audited: ClassVar[bool] = False
     __table_args__ = ({"postgresql_partition_by": "HASH (tenant_id, key_hash)"},)
 
     key_hash: bytes = Field(primary_key=True)
@@ -53,6 +54,7 @@ class EventInbox(TenantRow, table=True):
     """Accepted events on their way into a segment. A row here is the acknowledgement."""
 
     __tablename__ = "event_inbox"
+    is_audited: ClassVar[bool] = False
     __table_args__ = (
         sa.Index("event_inbox_by_segment", "tenant_id", "segment_id", "position"),
         sa.Index("event_inbox_unsealed", "seq", postgresql_where=sa.text("segment_id IS NULL")),
@@ -82,6 +84,7 @@ class Segment(TenantRow, table=True):
 
     __tablename__ = "segment"
     __portal__ = SHARED  # How far the event log has come; nothing of what is in it.
+    is_audited: ClassVar[bool] = False
     __table_args__ = (
         sa.Index("segment_unconfirmed", "segment_id", postgresql_where=sa.text("state = 'SEALED'")),
     )
@@ -107,6 +110,7 @@ class IngestBatch(TenantTable, table=True):
     """What one request brought: the numbers behind the conservation identity."""
 
     __tablename__ = "ingest_batch"
+    is_audited: ClassVar[bool] = False
 
     received: int
     accepted: int

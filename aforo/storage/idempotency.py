@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ class IdempotentAnswer(TenantRow, table=True):
     """The first answer to a request that carried a key; without one while it is being made."""
 
     __tablename__ = "idempotent_answer"
+    is_audited: ClassVar[bool] = False
     __table_args__ = (sa.Index("idempotent_answer_age", "created_at"),)
 
     caller_id: UUID = Field(primary_key=True)

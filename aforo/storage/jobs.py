@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlmodel import Field
@@ -35,6 +35,7 @@ class Job(TenantTable, table=True):
     """One piece of background work, done at least once, its tries counted here."""
 
     __tablename__ = "job"
+    is_audited: ClassVar[bool] = False
     __table_args__ = (
         sa.Index("job_due", "run_at", postgresql_where=sa.text("state IN ('QUEUED', 'RUNNING')")),
         sa.Index(

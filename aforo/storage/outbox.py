@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,7 @@ class OutboxEvent(TenantTable, table=True):
     """One domain event. What is sent is kept as text: the same bytes, however often."""
 
     __tablename__ = "outbox"
+    is_audited: ClassVar[bool] = False
     __table_args__ = (
         sa.Index("outbox_position", "tenant_id", "position", unique=True),
         sa.Index(

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aforo.sdk.ids import TenantId
+from aforo.storage.actors import Actor
+from aforo.storage.audit import write_trail
 from aforo.storage.faults import engine_faults
 from aforo.storage.redis import TenantLive
 from aforo.storage.scope import Runtime, Scope
+from aforo.storage.trail import follow, lose
 
 
 class Savepoints:
@@ -29,7 +32,7 @@ class Savepoints:
         self._kept: list[TenantLive] = []
 
     @asynccontextmanager
-    async def scope(self) -> AsyncIterator[Scope]:
+    async def scope(self, by: Actor) -> AsyncIterator[Scope]:
         """Open a savepoint; what happens in it is undone if it raises, and the rest stays."""
         task = asyncio.current_task()
         assert self._holder is not task, "a scope was opened inside of another one"
@@ -39,9 +42,12 @@ class Savepoints:
             try:
                 with engine_faults():
                     async with self.whole.db.begin_nested():
+                        follow(self.whole.db.sync_session, by)
                         yield dataclasses.replace(self.whole, live=live)
+                        await write_trail(self.whole.db)
             finally:
                 self._holder = None
+                lose(self.whole.db.sync_session)
                 # The next scope starts as empty as a new session: others may have committed.
                 self.whole.db.expunge_all()
             self._kept.append(live)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,9 @@ from aforo.plugins import Registry
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.settings import Settings
 from aforo.storage import clickhouse, postgres, redis
+from aforo.storage.actors import INSTALLATION, Actor
 from aforo.storage.addresses import Walls
+from aforo.storage.audit import Outcome, Thing, record, write_trail
 from aforo.storage.background import Background
 from aforo.storage.clock import Clock, SystemClock
 from aforo.storage.egress import Egress
@@ -27,8 +29,10 @@ from aforo.storage.faults import engine_faults
 from aforo.storage.jobs import Job, JobName, JobState
 from aforo.storage.lately import Lately
 from aforo.storage.outbox import OutboxEvent, event_row
+from aforo.storage.refusals import Refusals
 from aforo.storage.secrets import DataKey, MasterKey, WrappedKey
 from aforo.storage.tables import new_id
+from aforo.storage.trail import follow
 from aforo.telemetry import tracing
 from aforo.telemetry.metrics import TRANSACTIONS, timed
 from aforo.telemetry.tracing import span
@@ -109,6 +113,28 @@ class Scope:
         )
         await self.db.execute(row.on_conflict_do_nothing())
 
+    @property
+    def actor(self) -> Actor | None:
+        """Who opened the scope; None where nobody said."""
+        actor: Actor | None = self.db.sync_session.info.get("actor")
+        return actor
+
+    async def record(
+        self,
+        action: str,
+        *things: Thing,
+        by: Actor | None = None,
+        outcome: Outcome = Outcome.DONE,
+        reason: str | None = None,
+    ) -> None:
+        """Write an entry of the audit log about something that is no mutation, such as a sign-in.
+
+        No secret may be among its values. `by` is the scope's actor unless given; where nobody
+        opened it by name, whoever runs this installation.
+        """
+        actor = by or self.actor or INSTALLATION
+        await record(self.db, actor, action, *things, outcome=outcome, reason=reason)
+
     async def publish(self, kind: EventType, *, object_id: UUID, data: Mapping[str, Any]) -> None:
         """Tell the world what has happened to an object; it is told only if this commits.
 
@@ -158,13 +184,19 @@ class Runtime:
     lately: Lately
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
+    refusals: Refusals = field(default_factory=Refusals)
 
     @asynccontextmanager
     async def scope(
-        self, tenant_id: TenantId, *, customer_id: CustomerId | None = None
+        self,
+        tenant_id: TenantId,
+        by: Actor | None = None,
+        *,
+        customer_id: CustomerId | None = None,
     ) -> AsyncIterator[Scope]:
         """Open a transaction that can see only this tenant; commit unless it raises.
 
+        What an actor changes in an operation that has a name is written into the audit log.
         With a customer it sees of the rows of customers only this one's.
 
         Raises: `Unavailable` where PostgreSQL or ClickHouse cannot be reached.
@@ -174,6 +206,8 @@ class Runtime:
         with engine_faults(), timed(TRANSACTIONS, "app"), span("scope"):
             async with self.app_sessions.begin() as db:
                 db.sync_session.info.update(tenant_id=tenant_id, customer_id=customer_id, now=now)
+                if by is not None:
+                    follow(db.sync_session, by)
                 await _enter(db, tenant_id, now, customer_id)
                 yield Scope(
                     tenant_id=tenant_id,
@@ -185,6 +219,7 @@ class Runtime:
                     plugins=self.plugins,
                     master_key=self.master_key,
                 )
+                await write_trail(db)
         reached("scope.committed")
         await live.flush()
 

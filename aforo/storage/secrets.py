@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from typing import ClassVar
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -37,6 +38,7 @@ class WrappedKey(TenantRow, table=True):
     """A tenant's data key, useless without the master key."""
 
     __tablename__ = "data_key"
+    is_audited: ClassVar[bool] = False
 
     wrapped: bytes
     created_at: datetime = moment(default=None, sa_column_kwargs={"server_default": NOW_DEFAULT})

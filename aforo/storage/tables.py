@@ -51,6 +51,8 @@ class TenantRow(SQLModel):
     """
 
     __portal__: ClassVar[Portal] = HIDDEN
+    is_audited: ClassVar[bool] = True
+    """Whether the audit log shows what a person or a key changes of it."""
 
     tenant_id: UUID = Field(
         default=None, primary_key=True, sa_column_kwargs={"server_default": TENANT_DEFAULT}
@@ -81,6 +83,11 @@ def exact(**options: Any) -> Any:
 def json(**options: Any) -> Any:
     """A column that holds a JSON value."""
     return Field(sa_type=JSONB, **options)
+
+
+def hidden(**options: Any) -> Any:
+    """A column that holds a secret, also a hashed or sealed one: the audit log does not show it."""
+    return Field(sa_column_kwargs={"info": {"secret": True}}, **options)
 
 
 def choice(kind: type[Enum], **options: Any) -> Any:

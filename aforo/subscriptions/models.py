@@ -7,7 +7,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from aforo.storage.tables import BY_CUSTOMER, Portal, TenantTable, belongs_to, choice, moment
+from aforo.storage.tables import (
+    BY_CUSTOMER,
+    Portal,
+    TenantTable,
+    belongs_to,
+    choice,
+    hidden,
+    moment,
+)
 
 
 class BillingMode(StrEnum):
@@ -123,7 +131,7 @@ class CustomerKey(TenantTable, table=True):
     customer_id: UUID
     agent_id: UUID | None = None
     name: str
-    key_hash: bytes
+    key_hash: bytes = hidden()
     valid_from: datetime = moment()
     valid_to: datetime | None = moment(default=None)
 

@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from aforo.sdk.errors import AforoError, Conflict, Forbidden, Invalid
 from aforo.sdk.ids import TenantId
+from aforo.storage.audit import Thing
 from aforo.storage.scope import AccountScope, Runtime
 from aforo.storage.secrets import Place
 from aforo.storage.threads import FewThreads
@@ -20,6 +21,7 @@ from aforo.tenants.models import Account, Member, MemberState, SignInMethod, Ten
 from aforo.tenants.sessions import (
     Client,
     SignedIn,
+    actor_of_member,
     begin_session,
     end_session,
     end_sessions_of_account,
@@ -142,7 +144,7 @@ async def change_password(
         row.password_hash = password_hash
         row.password_version += 1
         await end_sessions_of_account(scope)
-    return await enter(runtime, account, me.tenant_id, client)
+    return await enter(runtime, account, me.tenant_id, client, having="changePassword")
 
 
 async def proven(runtime: Runtime, *, email: str, password: str, client: Client) -> Account:
@@ -156,6 +158,8 @@ async def proven(runtime: Runtime, *, email: str, password: str, client: Client)
     stored = account.password_hash if account else None
     given = passwords.normalised(password)
     is_right = await _hashing.run(lambda: passwords.matches(stored, given))
+    if account is not None and not is_right:
+        note_failure(runtime, account, reason="WRONG_PASSWORD")
     if account is None or not is_right:
         raise WrongCredentials("the e-mail address or the password is wrong")
     await tried.forgive()
@@ -181,8 +185,24 @@ async def prove_code(runtime: Runtime, account: Account, code: str, client: Clie
     async with runtime.account(account.id) as scope:
         is_right = _uses_up(runtime, await locked(scope), code)
     if not is_right:
+        note_failure(runtime, account, reason="WRONG_CODE")
         raise WrongCredentials("the code is wrong, or was used already", code="WRONG_CODE")
     await tried.forgive()
+
+
+def note_failure(runtime: Runtime, account: Account, *, reason: str) -> None:
+    """Tell the audit log of every tenant that the account could have entered, beside the answer:
+    its time must not show whether there is an account."""
+
+    async def tell() -> None:
+        async with runtime.account(account.id) as scope:
+            memberships = await _memberships(scope)
+        for each in memberships:
+            actor = actor_of_member(each.member)
+            tenant_id = TenantId(each.tenant.tenant_id)
+            runtime.refusals.note(runtime, tenant_id, actor, action="signIn", reason=reason)
+
+    runtime.background.start(("failed sign-in", account.id), tell)
 
 
 def hashed(password: str) -> Awaitable[str]:
@@ -217,9 +237,15 @@ def account_id_of(me: SignedIn) -> UUID:
 
 
 async def enter(
-    runtime: Runtime, account: Account, tenant_id: UUID | None, client: Client
+    runtime: Runtime,
+    account: Account,
+    tenant_id: UUID | None,
+    client: Client,
+    *,
+    having: str | None = None,
 ) -> SignedIn:
-    """Begin a session of an account that was proven. Raises `Forbidden` without a membership."""
+    """Begin a session of an account that was proven. `having` names what was done to the account
+    before, for the audit log of the tenant. Raises `Forbidden` without a membership."""
     async with runtime.account(account.id) as scope:
         memberships = await _memberships(scope)
     wanted = [each for each in memberships if tenant_id in {None, each.tenant.tenant_id}]
@@ -232,6 +258,8 @@ async def enter(
         )
         if member is None or member.state is not MemberState.ACTIVE:
             raise _no_member()
+        if having is not None:
+            await tenant.record(having, Thing("Member", member.id), by=actor_of_member(member))
         return await begin_session(
             tenant,
             member,

@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from aforo.sdk.errors import Conflict, Invalid, NotFound
 from aforo.sdk.ids import TenantId
+from aforo.storage.actors import INSTALLATION, Actor
 from aforo.storage.event_types import EventType
 from aforo.storage.scope import Runtime, Scope
 from aforo.storage.tables import new_id
@@ -76,6 +77,7 @@ async def create_tenant(
     name: str,
     environment: Environment = Environment.LIVE,
     owner_email: str | None = None,
+    by: Actor = INSTALLATION,
 ) -> NewTenant:
     """Create a tenant and its first key, which may do everything, and ask its first owner in.
 
@@ -83,7 +85,7 @@ async def create_tenant(
     """
     pepper = runtime.settings.key_pepper
     tenant_id = TenantId(new_id())
-    async with runtime.scope(tenant_id) as scope:
+    async with runtime.scope(tenant_id, by.doing("createTenant")) as scope:
         tenant = Tenant(
             tenant_id=tenant_id,
             name=_checked_name(name),

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from aforo.sdk.errors import Conflict, NotFound
 from aforo.sdk.ids import TenantId
+from aforo.storage.actors import Actor, ActorKind
 from aforo.storage.rows import add_unique
 from aforo.storage.scope import Runtime, Scope
 from aforo.storage.tables import new_id
@@ -61,7 +62,8 @@ async def accept_invitation(
     else:
         account_id = await _prove(runtime, invitation, acceptance, client)
         password_hash = None
-    async with runtime.scope(TenantId(token.tenant_id)) as scope:
+    actor = Actor(ActorKind.MEMBER, label=invitation.email, operation="acceptInvitation").here()
+    async with runtime.scope(TenantId(token.tenant_id), actor) as scope:
         invitation = await open_invitation(scope, token=token, pepper=pepper)
         if invitation is None:
             raise _no_invitation()

@@ -15,6 +15,7 @@ from aforo.storage.tables import (
     TenantTable,
     belongs_to,
     choice,
+    hidden,
     moment,
     new_id,
 )
@@ -59,7 +60,7 @@ class ApiKey(TenantTable, table=True):
 
     public_id: str = Field(max_length=32)
     """The part of the key that may be shown; unique over all tenants."""
-    secret_hash: bytes
+    secret_hash: bytes = hidden()
     """HMAC-SHA256 of the secret under the installation's pepper."""
     name: str
     scopes: list[str] = Field(sa_type=ARRAY(sa.String))
@@ -68,7 +69,7 @@ class ApiKey(TenantTable, table=True):
     revoked_at: datetime | None = moment(default=None)
     last_used_at: datetime | None = moment(default=None)
     """To the minute: it is written at most so often."""
-    previous_secret_hash: bytes | None = None
+    previous_secret_hash: bytes | None = hidden(default=None)
     """Of the secret before the last rotation,"""
     previous_until: datetime | None = moment(default=None)
     """which is good until then."""
@@ -142,7 +143,7 @@ class Invitation(TenantTable, table=True):
 
     email: str
     role: Role = choice(Role)
-    token_hash: bytes
+    token_hash: bytes = hidden()
     expires_at: datetime = moment()
     accepted_at: datetime | None = moment(default=None)
     revoked_at: datetime | None = moment(default=None)
@@ -163,7 +164,7 @@ class MemberSession(TenantTable, table=True):
     account_id: UUID | None = Field(default=None, foreign_key="account.id")
     """Of a session that began with a password."""
     method: SignInMethod = choice(SignInMethod)
-    token_hash: bytes
+    token_hash: bytes = hidden()
     address: str
     user_agent: str
     last_seen_at: datetime = moment()
@@ -197,7 +198,7 @@ class PortalToken(TenantTable, table=True):
     environment: Environment = choice(Environment)
     """The tenant's, which is not known yet when a token is looked up."""
     public_id: str = Field(max_length=32)
-    secret_hash: bytes
+    secret_hash: bytes = hidden()
     expires_at: datetime = moment()
     revoked_at: datetime | None = moment(default=None)
 

@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from aforo.sdk.ids import CustomerId, TenantId
+from aforo.storage.actors import Actor, ActorKind
+from aforo.storage.audit import Thing
 from aforo.storage.faults import answered_within
 from aforo.storage.listing import AgeOrder, Listing, equal
 from aforo.storage.rows import rows_by_id
@@ -46,6 +48,8 @@ class Caller:
     """Of the API key, the member, or the portal session."""
     permissions: frozenset[Permission]
     environment: Environment
+    label: str = ""
+    """Tells a person which one it is: the public id of a key, the address of a member."""
     customer_id: CustomerId | None = None
     """Whose data alone a portal session reaches; None for all other kinds."""
 
@@ -96,11 +100,27 @@ async def authenticate_all(runtime: Runtime, tokens: Collection[str]) -> dict[st
             key = keys.get(token.public_id)
             caller = _key_caller(key, token, pepper=pepper, now=now)
             if key is not None and caller is not None and _is_news(key.last_used_at, now):
-                work = partial(_note_use, runtime, caller)
+                is_first = key.last_used_at is None
+                work = partial(_note_use, runtime, caller, is_first=is_first)
                 runtime.background.start(("api key used", key.id), work)
+            if key is not None and caller is None:
+                _note_misuse(runtime, key, token, now)
         if caller is not None:
             callers[text] = caller
     return callers
+
+
+def _note_misuse(runtime: Runtime, row: ApiKey, token: Token, now: datetime) -> None:
+    """A key that was good once, or whose secret somebody guesses, is the tenant's business."""
+    if row.revoked_at is not None:
+        reason = "REVOKED"
+    elif row.expires_at is not None and row.expires_at <= now:
+        reason = "EXPIRED"
+    else:
+        reason = "WRONG_SECRET"
+    actor = Actor(ActorKind.API_KEY, id=row.id, label=token.public_id).here()
+    tenant_id = TenantId(row.tenant_id)
+    runtime.refusals.note(runtime, tenant_id, actor, action="authenticate", reason=reason)
 
 
 async def tenant(scope: Scope) -> Tenant:
@@ -170,6 +190,7 @@ def _key_caller(row: ApiKey | None, token: Token, *, pepper: str, now: datetime)
         id=row.id,
         permissions=frozenset(Permission(each) for each in row.scopes),
         environment=token.environment,
+        label=row.public_id,
     )
 
 
@@ -185,6 +206,7 @@ def _portal_caller(
         id=row.id,
         permissions=PORTAL_PERMISSIONS,
         environment=row.environment,
+        label=row.public_id,
         customer_id=CustomerId(row.customer_id),
     )
 
@@ -193,10 +215,11 @@ def _is_news(last_used_at: datetime | None, now: datetime) -> bool:
     return last_used_at is None or last_used_at + USE_NOTED_EVERY <= now
 
 
-async def _note_use(runtime: Runtime, caller: Caller) -> None:
+async def _note_use(runtime: Runtime, caller: Caller, *, is_first: bool) -> None:
     """Write when a key was used, unless another process has just done so."""
-    async with runtime.scope(caller.tenant_id) as scope:
-        await scope.db.execute(
+    actor = Actor(ActorKind.API_KEY, id=caller.id, label=caller.label).here()
+    async with runtime.scope(caller.tenant_id, actor) as scope:
+        noted = await scope.db.execute(
             sa.update(ApiKey)
             .where(
                 col(ApiKey.id) == caller.id,
@@ -206,5 +229,8 @@ async def _note_use(runtime: Runtime, caller: Caller) -> None:
                 ),
             )
             .values(last_used_at=scope.now)
+            .returning(col(ApiKey.id))
             .execution_options(synchronize_session=False)
         )
+        if is_first and noted.first() is not None:
+            await scope.record("useApiKeyFirst", Thing("ApiKey", caller.id))

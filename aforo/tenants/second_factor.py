@@ -79,7 +79,8 @@ async def confirm(runtime: Runtime, me: SignedIn, *, code: str, client: Client) 
         row.recovery_hashes = [totp.hashed_recovery_code(each, pepper) for each in codes]
         await end_sessions_of_account(scope)
     await tried.forgive()
-    return Confirmed(codes, await enter(runtime, row, me.tenant_id, client))
+    entered = await enter(runtime, row, me.tenant_id, client, having="confirmSecondFactor")
+    return Confirmed(codes, entered)
 
 
 async def remove(
@@ -99,4 +100,4 @@ async def remove(
         row.totp_confirmed_at = None
         row.recovery_hashes = []
         await end_sessions_of_account(scope)
-    return await enter(runtime, row, me.tenant_id, client)
+    return await enter(runtime, row, me.tenant_id, client, having="removeSecondFactor")

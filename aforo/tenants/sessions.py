@@ -1,7 +1,7 @@
 """Sessions of members: begun, found by their token, and ended."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -10,6 +10,8 @@ from sqlmodel import col
 
 from aforo.sdk.errors import NotFound
 from aforo.sdk.ids import TenantId
+from aforo.storage.actors import Actor, ActorKind
+from aforo.storage.audit import Thing
 from aforo.storage.faults import answered_within
 from aforo.storage.scope import AccountScope, Runtime, Scope
 from aforo.tenants.models import Member, MemberSession, MemberState, SignInMethod, Tenant
@@ -58,7 +60,13 @@ class SignedIn:
             id=self.member.id,
             permissions=permissions_of(self.member.role),
             environment=self.tenant.environment,
+            label=self.member.email,
         )
+
+
+def actor_of_member(member: Member) -> Actor:
+    """A member as the audit log names it."""
+    return Actor(ActorKind.MEMBER, id=member.id, label=member.email).here()
 
 
 async def begin_session(
@@ -84,6 +92,8 @@ async def begin_session(
     )
     scope.db.add(session)
     await scope.db.flush()
+    session_begun = Thing("MemberSession", session.id, after={"method": method})
+    await scope.record("signIn", session_begun, by=actor_of_member(member))
     tenant = await scope.db.scalar(sa.select(Tenant))
     assert tenant is not None, "a scope is always of a tenant that exists"
     return SignedIn(token, session, member, tenant)
@@ -151,16 +161,20 @@ async def end_own_session(runtime: Runtime, me: SignedIn, session_id: UUID) -> N
     """End one of one's own sessions. Raises `NotFound`."""
     for session in await own_sessions(runtime, me):
         if session.id == session_id:
-            async with runtime.scope(TenantId(session.tenant_id)) as scope:
+            # In another tenant the same person is another member.
+            actor = replace(actor_of_member(me.member), id=session.member_id)
+            async with runtime.scope(TenantId(session.tenant_id), actor) as scope:
                 await _end(scope, col(MemberSession.id) == session_id)
+                await scope.record("signOut", Thing("MemberSession", session_id))
             return
     raise NotFound("you have no such session", field="id")
 
 
 async def end_session(runtime: Runtime, me: SignedIn) -> None:
     """Sign out."""
-    async with runtime.scope(me.tenant_id) as scope:
+    async with runtime.scope(me.tenant_id, actor_of_member(me.member)) as scope:
         await _end(scope, col(MemberSession.id) == me.session.id)
+        await scope.record("signOut", Thing("MemberSession", me.session.id))
 
 
 async def end_every_session(runtime: Runtime, me: SignedIn) -> None:
@@ -168,8 +182,9 @@ async def end_every_session(runtime: Runtime, me: SignedIn) -> None:
     if me.session.account_id is not None:
         async with runtime.account(me.session.account_id) as account:
             await end_sessions_of_account(account)
-    async with runtime.scope(me.tenant_id) as scope:
+    async with runtime.scope(me.tenant_id, actor_of_member(me.member)) as scope:
         await end_sessions_of_member(scope, me.member.id)
+        await scope.record("signOutEverywhere", Thing("Member", me.member.id))
 
 
 async def end_sessions_of_account(account: AccountScope) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from aforo.storage.event_types import EventType
-from aforo.storage.tables import TenantTable, belongs_to, choice, moment
+from aforo.storage.tables import TenantTable, belongs_to, choice, hidden, moment
 
 
 class EndpointState(StrEnum):
@@ -53,9 +53,9 @@ class WebhookEndpoint(TenantTable, table=True):
     state: EndpointState = choice(EndpointState, default=EndpointState.ENABLED)
     disabled_reason: DisabledReason | None = choice(DisabledReason, default=None)
     disabled_at: datetime | None = moment(default=None)
-    secret: bytes
+    secret: bytes = hidden()
     """Sealed; empty once the endpoint is deleted."""
-    previous_secret: bytes | None = None
+    previous_secret: bytes | None = hidden(default=None)
     """Sealed; signs beside the new one until `previous_until`."""
     previous_until: datetime | None = moment(default=None)
     failing_since: datetime | None = moment(default=None)

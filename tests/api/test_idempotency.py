@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from aforo.api import catalog_changes, idempotency, protocol
 from aforo.api.app import create_app
@@ -146,7 +147,9 @@ async def test_a_fault_of_ours_undoes_every_field_and_the_key_can_be_sent_again(
         return row
 
     monkeypatch.setattr(catalog_changes.commands, "create_product", failing)
-    broken = await post(client, "key-1", TWO)
+    with capture_logs() as logged:  # Written out, with every local, the stack takes seconds.
+        broken = await post(client, "key-1", TWO)
+    assert "a resolver failed" in {each["event"] for each in logged}
     answer = broken.json()
     assert answer["data"] is None
     assert [error["extensions"]["code"] for error in answer["errors"]] == ["INTERNAL"]

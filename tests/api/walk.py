@@ -26,7 +26,13 @@ from aforo.api.schema import schema_text
 
 SCHEMA: GraphQLSchema = build_schema(schema_text())
 
-KIND_OF = {"subscriptionId": "CustomerSubscription", "id": "Customer", "ids": "Customer"}
+KIND_OF = {
+    "subscriptionId": "CustomerSubscription",
+    "id": "Customer",
+    "ids": "Customer",
+    "actorId": "ApiKey",
+    "objectId": "Customer",
+}
 """What an argument names, where its own name does not say so."""
 
 LEFT_OUT = {
@@ -42,6 +48,7 @@ LEFT_OUT = {
         "state",
         "tier",
     ),
+    *("action", "since", "until"),
 }
 """Optional arguments that would contradict the ids, or keep the request from the look-up."""
 

@@ -39,6 +39,9 @@ class World:
             return {**self.ids, "Customer": self.newcomer}
         if field in self.spare_endpoints:
             return {**self.ids, "WebhookEndpoint": self.spare_endpoints[field]}
+        if field == "auditLog":
+            first_key = global_id("ApiKey", self.tenant.key.row.id)
+            return {**self.ids, "ApiKey": first_key}
         return self.ids
 
 
@@ -255,10 +258,12 @@ _FOUND = """
   invoices(first: 1) { edges { node { id lines { id } } } }
   signals(first: 1) { edges { node { id } } }
   actions(first: 1) { edges { node { id } } }
+  auditLog(first: 1) { edges { node { id } } }
 }
 """
 _PATHS: dict[str, tuple[str | int, ...]] = {
     "Tenant": ("tenant",),
+    "AuditEntry": ("auditLog", "edges", 0, "node"),
     "ApiKey": ("apiKeys", "edges", 1, "node"),
     "RatePlanLine": ("ratePlans", "edges", 0, "node", "lines", 0),
     "QuarantinedEvent": ("quarantinedEvents", "edges", 0, "node"),

@@ -1,0 +1,29 @@
+"""From where a request comes: known to whatever is done for it, for the audit log."""
+
+from ipaddress import ip_address
+
+from starlette.requests import HTTPConnection
+
+from aforo.api.callers import client_of
+from aforo.settings import Settings
+from aforo.storage.actors import Actor, ActorKind, Origin
+from aforo.tenants.queries import Caller
+
+
+def origin_of(connection: HTTPConnection, settings: Settings, request_id: str) -> Origin:
+    """Where a connection comes from; behind proxies as the outermost of our own saw it."""
+    client = client_of(connection, settings)
+    return Origin(request_id, _checked(client.address), client.user_agent or None)
+
+
+def actor_of(caller: Caller, *, operation: str | None = None) -> Actor:
+    """A caller as the audit log names him."""
+    kind = ActorKind(caller.kind.value)
+    return Actor(kind, id=caller.id, label=caller.label, operation=operation).here()
+
+
+def _checked(address: str) -> str | None:
+    try:
+        return str(ip_address(address))
+    except ValueError:  # A socket of the file system, or what a proxy made up.
+        return None
