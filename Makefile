@@ -48,6 +48,7 @@ format: $(BIN)/.dev ## write the code as `make check` wants it
 schema: $(BIN)/.dev ## write schema.graphql and the list of its changes from the code
 	@$(BIN)/aforo schema > schema.graphql
 	@$(BIN)/aforo schema changelog > docs/schema/changelog.md
+	@$(BIN)/aforo schema events > docs/schema/webhook-events.json
 
 schema-check: $(BIN)/.dev ## refuse a breaking change of the schema that CHANGELOG.md does not declare
 	@$(BIN)/aforo schema check

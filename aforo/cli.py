@@ -216,6 +216,19 @@ def schema_check(
     check_declared(_released(releases), schema_text(), _text_of(changelog))
 
 
+@schema_app.command("events")
+def schema_events(
+    *,
+    table: Annotated[
+        bool, typer.Option("--table", help="Print the table of the manual instead.")
+    ] = False,
+) -> None:
+    """Print the JSON schema of the bodies of webhooks."""
+    from aforo.storage.event_docs import event_schema, event_table
+
+    sys.stdout.write(event_table() if table else event_schema())
+
+
 def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
