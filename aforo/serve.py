@@ -26,6 +26,8 @@ WEBSOCKET_PING_SECONDS = 10.0
 """Proxies close what is quiet, many after a minute."""
 WEBSOCKET_PONG_SECONDS = 30.0
 """Whoever has not answered a ping by then is gone."""
+STUCK_SECONDS = 90
+"""A connection whose other side takes nothing for so long is dropped by the system."""
 BACKLOG = 2_048
 WEBSOCKET_MESSAGE_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 """Above what the application refuses in its own words."""
@@ -67,6 +69,9 @@ def bind(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = _resolve(host, port)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if (patience := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:
+        # Else whoever takes nothing keeps what waits for it, also once it was cut off.
+        listener.setsockopt(socket.IPPROTO_TCP, patience, STUCK_SECONDS * 1_000)
     try:
         listener.bind(address)
     except OSError as error:

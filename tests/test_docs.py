@@ -262,6 +262,8 @@ def test_the_limits_of_live_streams_that_the_manual_states_are_those_of_the_code
     for limit, said in (
         (kpis.PAUSE_SECONDS, "most every {:g} seconds and at least every minute"),
         (live_log.LOG_MESSAGES_MAX, "The last {:,} messages of each kind are kept per tenant"),
+        (live_log.LOG_BYTES_MAX // 1024**2, "or the last {} MiB of them"),
+        (live_log.LOG_SECONDS_MAX // 604_800, "for a week after"),
         (live_topic.RING_MESSAGES_MAX, "the reader is more than {:,} messages behind"),
         (live_hub.HELD_BYTES_MAX // 1024**2, "and {} MiB of all"),
         (live_hub.OUTAGE_SECONDS, "Redis is away for more than {:g} seconds"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from aforo.serve import ListenError, TlsFiles, bind, check_exposure, serve
+from aforo.serve import STUCK_SECONDS, ListenError, TlsFiles, bind, check_exposure, serve
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
 from tests.api.server import socket_to
@@ -43,6 +43,17 @@ def test_a_host_that_is_none_is_named() -> None:
 def test_a_bound_port_is_taken_before_anybody_is_answered() -> None:
     with bind("127.0.0.1", 0) as listener, pytest.raises(ConnectionRefusedError):
         socket.create_connection(listener.getsockname())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops them")
+def test_a_connection_that_takes_nothing_is_dropped_in_time() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted:
+                waits = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert waits == STUCK_SECONDS * 1_000
 
 
 async def test_streams_end_in_order_and_in_words_when_the_process_stops(

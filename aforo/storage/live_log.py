@@ -15,7 +15,11 @@ from redis.exceptions import RedisError
 from aforo.telemetry.metrics import LIVE_MESSAGES_DROPPED
 
 LOG_MESSAGES_MAX = 2_000
-"""Kept per tenant and stream."""
+"""Kept per tenant and stream,"""
+LOG_BYTES_MAX = 4 * 1024 * 1024
+"""unless they are large: Redis has other work to do,"""
+LOG_SECONDS_MAX = 7 * 86_400
+"""and no longer than this after the last one."""
 APPENDED_AT_ONCE = 100
 CHANNEL = "aforo:live"
 """Where a key is called out once something was appended to it: a hint to look now."""
@@ -34,16 +38,25 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 # announced and never came this far.
 _APPEND = f"""
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-local epoch, number = ARGV[2], 0
+local epoch, number, bytes = ARGV[4], 0, 0
 if last and last[2][1] == 'e' then
-  epoch, number = last[2][2], tonumber(last[2][4])
+  epoch, number, bytes = last[2][2], tonumber(last[2][4]), tonumber(last[2][6]) or 0
 end
-number = number + tonumber(ARGV[3])
-for at = 4, #ARGV do
+number = number + tonumber(ARGV[5])
+for at = 6, #ARGV do
   number = number + 1
-  redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[1], '*',
-             'e', epoch, 'n', string.format('%.0f', number), 'm', ARGV[at])
+  bytes = bytes + #ARGV[at]
+  redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[1], '*', 'e', epoch,
+             'n', string.format('%.0f', number), 'b', string.format('%.0f', bytes), 'm', ARGV[at])
 end
+local length = redis.call('XLEN', KEYS[1])
+while length > 1 do
+  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  if bytes - (tonumber(first[2][6]) or 0) <= tonumber(ARGV[2]) then break end
+  length = length - 1
+  redis.call('XTRIM', KEYS[1], 'MAXLEN', length)
+end
+redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('PUBLISH', '{CHANNEL}', KEYS[1])
 return 1
 """
@@ -149,8 +162,9 @@ class LiveLog:
         if time.monotonic() < self._rests_until:
             return False
         now = time.time_ns() // 1_000_000
+        limits = (LOG_MESSAGES_MAX, LOG_BYTES_MAX, LOG_SECONDS_MAX)
         try:
-            await self._writer.eval(_APPEND, 1, key, LOG_MESSAGES_MAX, now, lost, *bodies)  # type: ignore[misc, arg-type]
+            await self._writer.eval(_APPEND, 1, key, *limits, now, lost, *bodies)  # type: ignore[misc, arg-type]
         except UNREACHABLE as error:
             self._rests_until = time.monotonic() + REST_SECONDS
             log.warning("live messages dropped", messages=len(bodies), error=str(error))

@@ -330,7 +330,7 @@ async def test_a_reader_that_takes_nothing_costs_no_memory(socket: Socket) -> No
     assert stood * small.FLOOD_BYTES < 20_000_000
 
 
-async def test_a_reader_that_takes_nothing_is_cut_off(
+async def test_a_reader_that_takes_nothing_is_cut_off_and_told_so_if_it_reads_again(
     socket: Socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "SEND_TIMEOUT_SECONDS", 1)
@@ -342,3 +342,5 @@ async def test_a_reader_that_takes_nothing_is_cut_off(
         with suppress(ConnectionClosed):
             async for _ in socket.connection:
                 pass
+    code, reason = await socket.closed()
+    assert (code, "too slow" in reason) == (4413, True)

@@ -123,6 +123,22 @@ async def test_a_reader_that_asks_for_what_the_log_no_longer_has_is_told_how_muc
     late.close()
 
 
+async def test_the_log_keeps_fewer_messages_where_they_are_large(
+    runtime: Runtime, live: Live, tenant_id: TenantId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_log, "LOG_BYTES_MAX", 100_000)
+    await announce(live, tenant_id, *range(50), text="x" * 10_000)
+    follower = await live.of(tenant_id).follow(STREAM, after=START)
+    kept = await take(follower, 1)
+    assert follower.missed is not None
+    assert (follower.missed.count, kept) == (40, [40])
+    assert await take(follower, 9) == [*range(41, 50)]
+    follower.close()
+    async with Redis.from_url(runtime.settings.redis_url) as redis:
+        ttl = await redis.ttl(f"aforo:{tenant_id}:{STREAM}")
+    assert 0 < ttl <= live_log.LOG_SECONDS_MAX
+
+
 async def test_a_log_that_was_lost_is_told_and_not_counted(
     runtime: Runtime, live: Live, tenant_id: TenantId
 ) -> None:
@@ -284,6 +300,9 @@ async def test_a_redis_that_restarts_costs_no_message_and_doubles_none(redis_roo
             results = await asyncio.gather(*tasks, late)
         kept = [*range(100), *range(110, 300)]
         assert results == [(kept, 10)] * 21
+        anew = await live.of(tenant_id).follow(STREAM, after=START)
+        assert await _until(anew, 300) == (kept, 10)
+        followers.append(anew)
         for follower in followers:
             follower.close()
     finally:
