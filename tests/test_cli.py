@@ -2,11 +2,13 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from aforo import cli
 from aforo.api.schema import schema_text
+from aforo.api.sdl import schema_version
 from aforo.settings import PREFIX
 
 REQUIRED = ("DATABASE_URL", "REDIS_URL", "CLICKHOUSE_URL", "KEY_PEPPER")
@@ -55,6 +57,50 @@ def test_the_schema_is_printed(
 ) -> None:
     assert call(monkeypatch, "schema") == 0
     assert capsys.readouterr().out == schema_text()
+
+
+def test_the_schema_has_a_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "schema", "--version") == 0
+    assert capsys.readouterr().out == f"{schema_version()}\n"
+
+
+def test_two_schemas_are_compared_and_a_break_has_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old.graphql", tmp_path / "new.graphql"
+    old.write_text("type Query { a: Int }")
+    new.write_text("type Query { a: Int b: Int }")
+    assert call(monkeypatch, "schema", "diff", str(old), str(new)) == 0
+    assert capsys.readouterr().out == "### Safe\n\n- Field `Query.b` was added.\n\n"
+    assert call(monkeypatch, "schema", "diff", str(new), str(old)) == 1
+    assert capsys.readouterr().out == "### Breaking\n\n- Field `Query.b` was removed.\n\n"
+    assert call(monkeypatch, "schema", "diff", str(old), str(old)) == 0
+    assert capsys.readouterr().out == "Nothing changed.\n"
+    missing = call(monkeypatch, "schema", "diff", str(tmp_path / "none.graphql"))
+    assert (
+        missing == f"aforo: {tmp_path / 'none.graphql'} cannot be read: No such file or directory"
+    )
+
+
+def test_a_break_since_the_last_release_is_declared_or_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "1.0.0.graphql").write_text(
+        schema_text().replace("type Query {", "type Query { gone: Int", 1)
+    )
+    changelog = tmp_path / "CHANGELOG.md"
+    changelog.write_text("## [1.0.0]\n")
+    words = ("schema", "check", "--releases", str(tmp_path), "--changelog", str(changelog))
+    said = call(monkeypatch, *words)
+    assert isinstance(said, str)
+    assert said.startswith("aforo: the schema breaks clients of 1.0.0")
+    assert "`Query.gone`" in said
+    changelog.write_text("### Breaking\n\n- `Query.gone` is gone.\n\n## [1.0.0]\n")
+    assert call(monkeypatch, *words) == 0
+    assert call(monkeypatch, "schema", "changelog", "--releases", str(tmp_path)) == 0
+    assert "- Field `Query.gone` was removed.\n" in capsys.readouterr().out
 
 
 def test_plugins_are_listed_for_people_and_for_machines(

@@ -53,6 +53,8 @@ NOT_GLOBAL = {
     "CreateCustomerInput.externalId": "the tenant's own id of it",
     "Query.customer(externalId:)": "the tenant's own id of it",
     "ApiKey.publicId": "a part of its token",
+    "IdentityProvider.clientId": "OpenID's own word",
+    "SetIdentityProviderInput.clientId": "OpenID's own word",
     "WebhookDelivery.eventId": "what receivers know the event by",
 }
 """Names that end in `Id` and are no global ids."""

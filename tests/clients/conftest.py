@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +16,11 @@ from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
 from tests.api.forms import GraphQL, in_production
 from tests.api.shop import Shop
-from tests.clients.node import Node, installed
+from tests.clients.node import MODULES, Node, installed
 from tests.conftest import NOW, Send
 
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "docs/frontend"
 PAUSE_SECONDS = 0.1
 UP_SECONDS = 10
 
@@ -38,6 +42,22 @@ class Address:
 def node() -> Node:
     """Node with the clients."""
     return installed()
+
+
+@pytest.fixture(scope="session")
+async def project(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A frontend project as the manual describes it, with everything made that it makes."""
+    folder = tmp_path_factory.mktemp("frontend") / "project"
+    shutil.copytree(RECIPES, folder)
+    shutil.copy(ROOT / "schema.graphql", folder)
+    (folder / "node_modules").symlink_to(MODULES)
+    await node.passes("graphql-codegen", folder=folder)
+    await node.passes("relay-compiler", folder=folder)
+    programs = [str(path.relative_to(folder)) for path in folder.glob("*/*.ts")]
+    bundle = ["--bundle", "--packages=external", "--format=esm", "--platform=node"]
+    out = ["--outdir=out", "--out-extension:.js=.mjs", "--outbase=."]
+    await node.passes("esbuild", *programs, *bundle, *out, "--log-level=error", folder=folder)
+    return folder
 
 
 @pytest.fixture

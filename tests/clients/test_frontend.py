@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.api.forms import GraphQL, made
-from tests.clients.conftest import Address
+from tests.clients.conftest import RECIPES, ROOT, Address
 from tests.clients.node import MODULES, Node
 
-ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "docs/frontend"
 CUSTOMERS = 25
 """Of the tenant, in all: more than two of the recipes' pages of ten."""
 
@@ -29,21 +27,6 @@ RUN = {
     ],
 }
 """The programs, and what each of them says, line by line."""
-
-
-@pytest.fixture(scope="module")
-async def project(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A frontend project as the manual describes it, with everything made that it makes."""
-    folder = tmp_path_factory.mktemp("frontend") / "project"
-    shutil.copytree(RECIPES, folder)
-    shutil.copy(ROOT / "schema.graphql", folder)
-    (folder / "node_modules").symlink_to(MODULES)
-    await node.passes("graphql-codegen", folder=folder)
-    await node.passes("relay-compiler", folder=folder)
-    bundle = ["--bundle", "--packages=external", "--format=esm", "--platform=node"]
-    out = ["--outdir=out", "--out-extension:.js=.mjs", "--outbase=."]
-    await node.passes("esbuild", *RUN, *bundle, *out, "--log-level=error", folder=folder)
-    return folder
 
 
 async def test_every_recipe_is_typed_strictly(node: Node, project: Path) -> None:
@@ -107,6 +90,12 @@ async def test_a_document_that_does_not_fit_the_schema_is_not_built(
         ended = await node.run(tool, folder=folder)
         assert ended.code != 0
         assert "idempotenceKey" in f"{ended.said}{ended.failed}"
+
+
+def test_every_program_of_the_project_is_run() -> None:
+    documents = {"src/documents.ts", "relay/documents.ts"}
+    there = {f"{path.parent.name}/{path.name}" for path in RECIPES.glob("*/*.ts")}
+    assert there - documents == RUN.keys()
 
 
 @pytest.mark.parametrize("program", RUN)
