@@ -39,6 +39,8 @@ class Situation:
     """Blocks of this tenant in the last hour, carried out or, in shadow, decided."""
     active_subscriptions: int
     """What a throttle or a block could act on."""
+    notifiers: tuple[str, ...] = ()
+    """Those that tell of it, beside the portal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,8 @@ def _objection(tier: Level, situation: Situation, policy: Policy) -> str:
 def _deed(tier: Level, situation: Situation, policy: Policy) -> str:
     match tier:
         case Level.ALERT:
-            return "alerted by Slack, e-mail and in the portal"
+            by = ", ".join(situation.notifiers)
+            return f"alerted in the portal and by {by}" if by else "alerted in the portal"
         case Level.THROTTLE:
             return f"lowered the customer's rate to {policy.throttle_percent} %"
         case Level.BLOCK:

@@ -28,6 +28,17 @@ class ActionState(StrEnum):
     EXPIRED = "EXPIRED"
 
 
+class NotifierSettings(TenantTable, table=True):
+    """Whether a tenant is told by a notifier, and its settings; the latest row of each counts."""
+
+    __tablename__ = "notifier_settings"
+    __table_args__ = (sa.Index("notifier_settings_by_notifier", "tenant_id", "notifier", "id"),)
+
+    notifier: str
+    enabled: bool
+    settings: dict[str, Any] = json(default_factory=dict)
+
+
 class OrchestrationAction(TenantTable, table=True):
     """One decision of the ladder, also the decision not to act. Append-only."""
 

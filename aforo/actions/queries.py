@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from aforo.actions.models import OrchestrationAction
+from aforo.actions.models import NotifierSettings, OrchestrationAction
 from aforo.metering.models import Segment
 from aforo.sdk import Level, SubscriptionId
 from aforo.storage.listing import AgeOrder, Listing, equal
@@ -51,6 +53,34 @@ async def actions_by_signal(
     for row in rows:
         found[row.signal_id].append(row)
     return dict(found)
+
+
+def notifier_settings(*, order: AgeOrder = AgeOrder.OLDEST_FIRST) -> Listing[NotifierSettings]:
+    """The latest settings of each notifier that was ever set."""
+    later = aliased(NotifierSettings)
+    is_replaced = sa.exists().where(
+        col(later.tenant_id) == col(NotifierSettings.tenant_id),
+        col(later.notifier) == col(NotifierSettings.notifier),
+        col(later.id) > col(NotifierSettings.id),
+    )
+    return Listing(NotifierSettings, (~is_replaced,), order)
+
+
+async def notifiers_in_force(scope: Scope) -> list[NotifierSettings]:
+    """The latest settings of each notifier that was ever set, by its key; also those off."""
+    rows = await scope.db.scalars(
+        sa.select(NotifierSettings)
+        .ext(distinct_on(col(NotifierSettings.notifier)))
+        .order_by(col(NotifierSettings.notifier), col(NotifierSettings.id).desc())
+    )
+    return list(rows)
+
+
+async def notifier_settings_by_id(
+    scope: Scope, ids: Collection[UUID]
+) -> dict[UUID, NotifierSettings]:
+    """The settings with these ids; an id that is not the tenant's is absent."""
+    return await rows_by_id(scope, NotifierSettings, ids)
 
 
 async def data_age(scope: Scope, watermark: int) -> timedelta | None:

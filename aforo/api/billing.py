@@ -13,13 +13,16 @@ from aforo.api.catalog import Meter, meter_of
 from aforo.api.context import Info
 from aforo.api.cursors import bad_cursor, cursor_at, cursor_parts
 from aforo.api.events import Event
+from aforo.api.explanations import InvoiceExplanation, explanation_of
 from aforo.api.fields import field, publish_enum
 from aforo.api.pages import ByAge, children_in_pages, publish_order, rows_in_pages
+from aforo.api.payments import PaymentInstruction
 from aforo.api.periods import PeriodInput
 from aforo.api.relay import After, Connection, First, Node
-from aforo.api.scalars import JSON, BigInt, parse_moment
+from aforo.api.scalars import BigInt, parse_moment
 from aforo.api.subscriptions import Customer, CustomerSubscription, customer_of
 from aforo.billing import models, queries
+from aforo.billing.gateways import instructions_by_invoice
 from aforo.billing.models import BillRunState, InvoiceOrder, InvoiceState, LineKind
 from aforo.billing.queries import SourceEvent
 from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
@@ -272,27 +275,28 @@ class Invoice(Node):
         rows = await info.context.load(queries.lines_by_invoice, self.row_id)
         return [InvoiceLine.from_row(row) for row in rows or ()]
 
+    @field(
+        "How to pay what is due, by the payment gateway in force. Null where nothing is due, "
+        "where no gateway was chosen, and where it fails."
+    )
+    async def payment_instructions(self, info: Info) -> list[PaymentInstruction] | None:
+        told = await info.context.load(instructions_by_invoice, self.row_id)
+        return None if told is None else [PaymentInstruction.of(each) for each in told]
+
+    @field("It in words, by an AI feature, from its own numbers; no model is asked.")
+    async def explanation(
+        self,
+        info: Info,
+        feature: Annotated[
+            str, strawberry.argument(description="Key of an AI feature; see `aiFeatures`.")
+        ],
+    ) -> InvoiceExplanation | None:
+        return await explanation_of(info, self.row_id, feature)
+
     @field("Its taxes.")
     async def taxes(self, info: Info) -> list[InvoiceTax]:
         rows = await info.context.load(queries.taxes_by_invoice, self.row_id)
         return [InvoiceTax.from_row(row) for row in rows or ()]
-
-
-@relay.fetched_by(queries.tax_settings_by_id)
-@strawberry.type(description="The tax engine that was chosen, with its settings.")
-class TaxSettings(Node):
-    engine: str = strawberry.field(description="Key of the tax engine.")
-    settings: JSON = strawberry.field(description="Its settings, complete.")
-    created_at: datetime = strawberry.field(description="In force from this moment on.")
-
-    @classmethod
-    def from_row(cls, row: models.TaxSettings) -> Self:
-        return cls(
-            id=relay.global_id("TaxSettings", row.id),
-            engine=row.engine,
-            settings=JSON(row.settings),
-            created_at=row.created_at,
-        )
 
 
 @strawberry.type
@@ -350,12 +354,6 @@ class BillingQuery:
         return await rows_in_pages(
             info.context, listing, first=first, after=after, of=BillRun.from_row
         )
-
-    @field("The tax engine in force; null where none was chosen.", needs=Permission.BILLING_READ)
-    async def tax_settings(self, info: Info) -> TaxSettings | None:
-        async with info.context.scope() as scope:
-            row = await queries.tax_settings(scope)
-        return None if row is None else TaxSettings.from_row(row)
 
 
 def _step(step: dict[str, str | None]) -> PriceStep:

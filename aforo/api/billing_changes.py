@@ -5,11 +5,12 @@ from typing import Annotated
 
 import strawberry
 
-from aforo.api.billing import BillRun, TaxSettings
+from aforo.api.billing import BillRun
 from aforo.api.context import Info
 from aforo.api.fields import mutation
 from aforo.api.problems import InvalidProblem, NotFoundProblem
 from aforo.api.scalars import JSON
+from aforo.api.taxes import TaxSettings
 from aforo.billing import commands
 from aforo.sdk import Invalid
 from aforo.tenants.permissions import Permission

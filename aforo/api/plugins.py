@@ -52,6 +52,21 @@ class Detector(LoadedComponent):
     pass
 
 
+@strawberry.type(description="A way to get paid.")
+class PaymentGateway(LoadedComponent):
+    pass
+
+
+@strawberry.type(description="A form in which people are told of signals.")
+class Notifier(LoadedComponent):
+    pass
+
+
+@strawberry.type(description="A question to a model, with an answer that needs none.")
+class AiFeature(LoadedComponent):
+    pass
+
+
 @strawberry.type
 class PluginQuery:
     @field(
@@ -78,3 +93,23 @@ class PluginQuery:
     async def detectors(self, info: Info) -> list[Detector]:
         plugins = info.context.runtime.plugins
         return [Detector.of(each, plugins) for _, each in sorted(plugins.detectors.items())]
+
+    @field(
+        "The payment gateways that the tenant can choose from, by key.",
+        needs=Permission.BILLING_READ,
+    )
+    async def payment_gateways(self, info: Info) -> list[PaymentGateway]:
+        plugins = info.context.runtime.plugins
+        return [
+            PaymentGateway.of(each, plugins) for _, each in sorted(plugins.payment_gateways.items())
+        ]
+
+    @field("The notifiers that the tenant can turn on, by key.", needs=Permission.SIGNALS_READ)
+    async def notifiers(self, info: Info) -> list[Notifier]:
+        plugins = info.context.runtime.plugins
+        return [Notifier.of(each, plugins) for _, each in sorted(plugins.notifiers.items())]
+
+    @field("The AI features that can be asked, by key.", needs=Permission.BILLING_READ)
+    async def ai_features(self, info: Info) -> list[AiFeature]:
+        plugins = info.context.runtime.plugins
+        return [AiFeature.of(each, plugins) for _, each in sorted(plugins.ai_features.items())]

@@ -20,6 +20,8 @@ from aforo.api.identity_provider import IdentityProviderMutation, IdentityProvid
 from aforo.api.kpis import ReportSubscription
 from aforo.api.members import MemberMutation, MemberQuery
 from aforo.api.metering import MeteringQuery, MeteringSubscription
+from aforo.api.notifiers import NotifierMutation, NotifierQuery
+from aforo.api.payments import PaymentMutation, PaymentQuery
 from aforo.api.permissions import OPEN, undeclared
 from aforo.api.plugins import PluginQuery
 from aforo.api.portal import strangers
@@ -30,6 +32,7 @@ from aforo.api.scalars import SCALARS
 from aforo.api.signals import SignalMutation, SignalQuery, SignalSubscription
 from aforo.api.subscription_changes import SubscriptionMutation
 from aforo.api.subscription_lists import SubscriptionQuery
+from aforo.api.taxes import TaxQuery
 from aforo.api.tenants import TenantMutation, TenantQuery
 from aforo.api.wallets import WalletMutation
 from aforo.api.webhook_changes import WebhookMutation
@@ -69,10 +72,13 @@ _QUERIES = (
     MemberQuery,
     IdentityProviderQuery,
     CatalogQuery,
+    PaymentQuery,
+    NotifierQuery,
     SubscriptionQuery,
     PortalQuery,
     MeteringQuery,
     BillingQuery,
+    TaxQuery,
     SignalQuery,
     ActionQuery,
     ReportQuery,
@@ -86,6 +92,8 @@ _MUTATIONS = (
     MemberMutation,
     IdentityProviderMutation,
     CatalogMutation,
+    PaymentMutation,
+    NotifierMutation,
     SubscriptionMutation,
     PortalMutation,
     WalletMutation,

@@ -207,6 +207,15 @@ class TaxSettings(TenantTable, table=True):
     settings: dict[str, Any] = json(default_factory=dict)
 
 
+class PaymentGatewaySettings(TenantTable, table=True):
+    """The payment gateway that a tenant chose, with its settings; the latest row is in force."""
+
+    __tablename__ = "payment_gateway_settings"
+
+    gateway: str
+    settings: dict[str, Any] = json(default_factory=dict)
+
+
 class Wallet(TenantTable, table=True):
     """Prepaid value of a customer in one currency: its grants, less what its entries drew."""
 

@@ -13,6 +13,7 @@ from sqlmodel import col
 
 from aforo.billing.accounts import Stretch, count_costs, count_usage, load_accounts
 from aforo.billing.accrue import accrue
+from aforo.billing.explain import facts_of
 from aforo.billing.models import (
     BillRun,
     BillRunState,
@@ -30,7 +31,7 @@ from aforo.billing.settle import WalletState
 from aforo.billing.taxes import tax_settings
 from aforo.billing.wallets import wallet_states
 from aforo.metering.queries import EVENTS, IN_PERIOD, moment
-from aforo.sdk import CustomerId, Period, PluginError, exact
+from aforo.sdk import CustomerId, InvoiceFacts, Period, PluginError, exact
 from aforo.storage.listing import PAGE_MAX, AgeOrder, Children, Listing, equal
 from aforo.storage.rows import one_of, rows_by_id
 from aforo.storage.scope import Scope
@@ -216,6 +217,22 @@ async def grants_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Wallet
 
 
 GRANTS_BY_WALLET = Children(WalletGrant, "wallet_id")
+
+
+async def invoice_facts(scope: Scope, invoice_id: UUID) -> InvoiceFacts | None:
+    """What an AI feature may know of an invoice; None where there is no such invoice."""
+    found = (
+        await scope.db.execute(
+            sa.select(Invoice, Customer)
+            .join(Customer, col(Customer.id) == col(Invoice.customer_id))
+            .where(col(Invoice.id) == invoice_id)
+        )
+    ).one_or_none()
+    if found is None:
+        return None
+    invoice, customer = found
+    lines = (await lines_by_invoice(scope, [invoice_id]))[invoice_id]
+    return facts_of(invoice, lines, customer_name=customer.name, time_zone=customer.time_zone)
 
 
 async def tax_settings_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, TaxSettings]:

@@ -69,7 +69,7 @@ def test_in_shadow_it_says_what_it_would_have_done() -> None:
         (
             ActionMode.SHADOW,
             ActionState.STANDBY,
-            "shadow: would have alerted by Slack, e-mail and in the portal",
+            "shadow: would have alerted in the portal",
         ),
         (
             ActionMode.SHADOW,

@@ -1,6 +1,8 @@
 """What the ladder records about a signal while it runs in shadow, on real engines."""
 
 import asyncio
+import dataclasses
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,14 +10,16 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from pydantic import StrictBool
 from sqlalchemy.exc import ProgrammingError
 
 from aforo import worker
 from aforo.actions import queries
-from aforo.actions.commands import act_on_signal
+from aforo.actions.commands import act_on_signal, set_notifier
 from aforo.actions.models import ActionMode, ActionState, OrchestrationAction
 from aforo.metering.queries import watermark
-from aforo.sdk import Level, NotFound
+from aforo.plugins import load_registry
+from aforo.sdk import Level, Message, NotFound, Notification, Notifier, hookimpl
 from aforo.sdk.ids import TenantId
 from aforo.signals import queries as signals
 from aforo.signals.commands import detect
@@ -73,7 +77,7 @@ async def test_a_block_leaves_three_rows_that_say_who_what_and_why(
 
     subscription = str(shop.subscriptions["acme"])
     assert [(row.before, row.after) for row in rows] == [
-        ({"alerted": []}, {"alerted": ["slack", "email", "portal"]}),
+        ({"alerted": []}, {"alerted": ["portal"], "messages": []}),
         (
             {"throttle": None},
             {"throttle": {"percent": 50, "until": "2026-12-01T00:00:00+00:00"}},
@@ -94,6 +98,94 @@ async def test_a_block_leaves_three_rows_that_say_who_what_and_why(
         "blocksLastHour": 0,
         "watermark": signal.watermark,
     }
+
+
+class Postcard(Notifier):
+    """By mail, and in bad weather not at all."""
+
+    key = "acme.postcard"
+    summary = "For tests"
+
+    fails: StrictBool = False
+
+    def compose(self, notification: Notification) -> Message:
+        if self.fails:
+            raise RuntimeError("the post office is closed")
+        numbers = f"{notification.numbers['cogs']} of {notification.numbers['revenue']}"
+        text = f"{notification.title}: {notification.customer_name} {numbers}"
+        return Message(content_type="text/plain", body=text)
+
+
+class Split(Postcard):
+    """Would break a header in two."""
+
+    key = "acme.split"
+
+    def compose(self, notification: Notification) -> Message:  # noqa: ARG002
+        return Message(content_type="text/plain\r\nX-Own: 1", body="x")
+
+
+class Acme:
+    """A plugin, handed over in code."""
+
+    @hookimpl
+    def register_notifiers(self) -> list[type[Notifier]]:
+        return [Postcard, Split]
+
+
+async def test_an_alert_holds_what_each_notifier_would_have_sent_and_who_failed(
+    runtime: Runtime, tenant_id: TenantId, send: Send
+) -> None:
+    runtime = dataclasses.replace(runtime, plugins=load_registry(extra=[Acme()]))
+    shop = await open_shop(runtime, tenant_id)
+    async with runtime.scope(tenant_id) as scope:
+        await set_notifier(scope, notifier="standard.chat", enabled=True, settings={})
+        await set_notifier(scope, notifier="acme.postcard", enabled=True, settings={})
+        await set_notifier(scope, notifier="acme.split", enabled=True, settings={})
+    await send(call(70))
+    (signal,) = await fire(runtime, tenant_id, list(shop.customers.values()))
+    alert, *others = await act(runtime, tenant_id, signal)
+    assert alert.after["alerted"] == ["portal", "acme.postcard", "standard.chat"]
+    assert alert.result == (
+        "shadow: would have alerted in the portal and by acme.postcard, standard.chat"
+    )
+    postcard, split, chat = alert.after["messages"]
+    assert postcard == {
+        "notifier": "acme.postcard",
+        "contentType": "text/plain",
+        "body": f"L1 of margin_guard: acme {signal.numbers['cogs']} of {signal.numbers['revenue']}",
+    }
+    assert split == {
+        "notifier": "acme.split",
+        "failure": "the notifier 'acme.split' gave no content type of printable ASCII, such as "
+        "application/json",
+    }
+    assert chat["contentType"] == "application/json"
+    assert json.loads(chat["body"])["text"].startswith("⛔ *L1 of margin_\u200bguard* — acme")
+    assert all("messages" not in other.after for other in others)
+
+
+async def test_a_notifier_that_is_off_or_gone_or_fails_holds_nobody_up(
+    runtime: Runtime, tenant_id: TenantId, send: Send
+) -> None:
+    plugged = dataclasses.replace(runtime, plugins=load_registry(extra=[Acme()]))
+    shop = await open_shop(runtime, tenant_id, customers=("acme", "brill"))
+    async with plugged.scope(tenant_id) as scope:
+        await set_notifier(scope, notifier="standard.chat", enabled=True, settings={})
+        await set_notifier(scope, notifier="standard.chat", enabled=False, settings={})
+        await set_notifier(scope, notifier="acme.postcard", enabled=True, settings={"fails": True})
+    await send(call(70), call(70, customer="brill"))
+    fired = await fire(runtime, tenant_id, list(shop.customers.values()))
+    failures = {
+        "RuntimeError: the post office is closed": await act(plugged, tenant_id, fired[0]),
+        "no installed plugin brings the notifier 'acme.postcard'": await act(
+            runtime, tenant_id, fired[1]
+        ),
+    }
+    for told, (alert, *_) in failures.items():
+        assert alert.after["alerted"] == ["portal"]
+        [message] = alert.after["messages"]
+        assert told in message["failure"]
 
 
 async def test_a_milder_signal_reaches_only_the_milder_rungs(
@@ -195,7 +287,9 @@ async def test_every_decision_is_announced(
     assert sorted(told) == sorted(str(row.id) for row in rows)
 
 
-@pytest.mark.parametrize("table", ["orchestration_actions", "signal", "detector_settings"])
+@pytest.mark.parametrize(
+    "table", ["orchestration_actions", "signal", "detector_settings", "notifier_settings"]
+)
 @pytest.mark.parametrize(
     "statement",
     [

@@ -175,6 +175,10 @@ async def _sell(graphql: GraphQL, mark: str) -> dict[str, str]:
     discount_id = await make("Discount", "createDiscount", **named, kind="PERCENTAGE", rate="0.1")
     settings = {"rates": [{"name": mark, "rate": "0.10"}]}
     await make("TaxSettings", "setTaxEngine", engine="manual", settings=settings)
+    bank = {"gateway": "standard.manual", "settings": {"payee": mark, "account": mark}}
+    await make("PaymentGatewaySettings", "setPaymentGateway", **bank)
+    chat = {"notifier": "standard.chat", "settings": {"prefix": mark}}
+    await make("NotifierSettings", "setNotifier", **chat)
     customer_id = await make(
         "Customer", "createCustomer", externalId=mark, name=mark, currency="USD"
     )
