@@ -34,6 +34,8 @@ class Followed:
     follower: Follower
     memo: dict[Any, Any] | None = None
     """Where readers keep what they share of the message that was given last."""
+    counts: bool = True
+    """Whether it is told how many messages were missed: a portal is not, of whom all others are."""
 
     @property
     def cursor(self) -> str:
@@ -45,11 +47,15 @@ class Followed:
         """What is told beside the answer that was made last."""
         missed = self.follower.missed
         told: dict[str, Any] = {"cursor": self.cursor}
-        return told | {"missed": told_missed(self.stream, missed)} if missed else told
+        return told | {"missed": self._told(missed)} if missed else told
 
     def farewell(self, error: FellBehind) -> dict[str, Any]:
         """What is told to a reader that is cut off."""
-        return {"cursor": self.cursor, "missed": told_missed(self.stream, error.missed)}
+        return {"cursor": self.cursor, "missed": self._told(error.missed)}
+
+    def _told(self, missed: Missed) -> dict[str, Any]:
+        told = told_missed(self.stream, missed)
+        return told if self.counts else told | {"count": None}
 
 
 @asynccontextmanager
@@ -67,7 +73,8 @@ async def opened(
     position = position_of(stream, cursor) if cursor else None
     live = context.runtime.live.of(context.caller.tenant_id)
     follower = await live.follow(stream, after=position, wants=_within(context, wants))
-    context.followed = Followed(stream, follower)
+    counts = context.caller.customer_id is None
+    context.followed = Followed(stream, follower, counts=counts)
     try:
         yield follower
     finally:
