@@ -13,6 +13,7 @@ from aforo.sdk.errors import AforoError
 PREFIX = "AFORO_"
 PORT_MAX = 65_535
 SECRET_CHARACTERS_MIN = 32
+RATE_MAX = 10_000_000
 PROXIES_MAX = 10
 _ALIKE = 0.85
 _ORIGIN = re.compile(
@@ -64,6 +65,10 @@ class Settings:
     """Hides introspection and the query page, and calls others by https only."""
     allow_loopback_calls: bool = False
     """Lets webhooks and other calls outside reach this machine: for development."""
+    points_per_second: int = 2_000
+    """What the operations of one API key may cost per second, and ten times that at once."""
+    events_per_second: int = 20_000
+    """How many events one API key may send per second, and ten times that at once."""
     log_requests: bool = False
     """Writes a line for every request, not only for those that failed or took long."""
     metrics_host: str = "127.0.0.1"
@@ -133,6 +138,9 @@ def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
         port = values.get(name)
         if port is not None and not 0 <= port <= PORT_MAX:
             yield f"{_variable(name)} must be a port number, not {port}"
+    for name in ("points_per_second", "events_per_second"):
+        if not 1 <= values.get(name, 1) <= RATE_MAX:
+            yield f"{_variable(name)} must be 1 to {RATE_MAX:,}, not {values[name]}"
     if values.get("production") and values.get("allow_loopback_calls"):
         yield "AFORO_ALLOW_LOOPBACK_CALLS is for development: it must be false in production"
 

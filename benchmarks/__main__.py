@@ -19,7 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from aforo.plugins import load_registry
-from aforo.settings import Settings
+from aforo.settings import RATE_MAX, Settings
 from aforo.storage import clickhouse
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
@@ -27,6 +27,7 @@ from aforo.storage.scope import open_runtime
 from aforo.tenants.commands import NewTenant, create_tenant
 from benchmarks import streams
 from benchmarks.client import Client
+from benchmarks.graphql import compare, open_customers
 from benchmarks.limits import bare_server, copy_rows, index_events
 from benchmarks.ports import free_port, wait_for_port
 from benchmarks.shop import CUSTOMERS, batches, open_shop
@@ -40,7 +41,7 @@ PEPPER = "a pepper for benchmarks, as long as it has to be"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured rate, per second, beside what the machine could do at most."""
+    """One measured rate, per second, beside another of the same run."""
 
     name: str
     measured: float
@@ -78,6 +79,9 @@ def _measure(engines: EmbeddedEngines, folder: Path) -> Iterator[Figure]:
     with _processes(settings) as serve:
         url = f"http://127.0.0.1:{settings.port}"
         with Client(url, key) as client:
+            open_customers(client)
+            for name, ours, stock in compare(url, key):
+                yield Figure(name, ours, stock, "stock Strawberry with its caches, from memory")
             run_until = open_shop(client, month_end)
             rates = [
                 _send(client, batches(EVENTS, BATCH, month_end, run=str(number)))
@@ -156,6 +160,8 @@ def _processes(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         "AFORO_KEY_PEPPER": settings.key_pepper,
         "AFORO_DATA_DIR": str(settings.data_dir),
         "AFORO_PORT": str(settings.port),
+        "AFORO_POINTS_PER_SECOND": str(RATE_MAX),
+        "AFORO_EVENTS_PER_SECOND": str(RATE_MAX),
     }
     command = [sys.executable, "-c", "from aforo.cli import main; main()"]
     started = [

@@ -148,6 +148,8 @@ MORE_THAN_APPEND = {
     "member_session": "select insert update delete",  # What is over is forgotten.
     "api_key": "select insert update",  # To revoke it.
     "portal_token": "select insert update delete",  # Those that expired go.
+    "api_policy": "select insert update",  # Settings.
+    "persisted_document": "select insert delete",  # Until no client uses it any more.
     "job": "select insert update",  # To mark it done in the transaction of its work.
     "customer": "select insert update",  # To lock it.
     "subscription": "select insert update",

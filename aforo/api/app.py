@@ -21,6 +21,7 @@ from aforo.api.ingestion import events
 from aforo.api.observe import Observed
 from aforo.api.oidc import SignOn
 from aforo.api.origin import origin_of
+from aforo.api.persisted_upload import PersistedUpload
 from aforo.api.protocol import GraphQLService
 from aforo.api.requests import Refused
 from aforo.api.schema import schema as SCHEMA  # noqa: N812 — the constant of this name.
@@ -38,13 +39,15 @@ log = structlog.get_logger()
 def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starlette:
     """The API over a runtime, which the caller opens and closes."""
     production = runtime.settings.production
-    service = GraphQLService(runtime, Documents(schema, introspection=not production))
+    documents = Documents(schema, introspection=not production)
+    service = GraphQLService(runtime, documents)
     health = Health(runtime)
     app = Starlette(
         routes=[
             Route("/graphql", GraphQLHttp(service, page=_no_page if production else _page)),
             WebSocketRoute("/graphql", GraphQLWebSocket(service)),
             Route("/v1/events", events, methods=["POST"]),
+            Route("/v1/persisted-documents", PersistedUpload(documents).post, methods=["POST"]),
             Route("/schema.graphql", SchemaFile(runtime).get, methods=["GET"]),
             *auth.routes(),
             *SignOn(runtime).routes(),

@@ -1,7 +1,8 @@
 """From the text of a request to an operation that is known to be valid and within limits."""
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -60,9 +61,14 @@ class Request:
     """What a client asked for, by whatever transport."""
 
     query: str
+    """Empty where the document is named by its id."""
     variables: Mapping[str, Any]
     operation_name: str | None
     idempotency_key: str | None = None
+    document_id: str | None = None
+    """Of a persisted document, in the form in which it is stored."""
+    is_apollo: bool = False
+    """The id came in the form of Apollo's clients, who may send the document too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +121,21 @@ class Documents:
 
     def prepare(self, request: Request) -> Operation:
         """The operation to run. Raises `DocumentRefused`."""
-        try:
+        with _refusing():
             valid = self._document(request.query)
             document = valid.document
             definition = _chosen(document, request.operation_name)
             known = valid.operations[id(definition)]  # Nodes compare by value, which takes long.
             cost = known.cost.of(request.variables)
-        except Invalid as error:
-            wrapped = GraphQLError(error.message, original_error=error)
-            raise DocumentRefused(error.code, [wrapped]) from error
-        except RecursionError as error:
-            wrapped = GraphQLError("The document is nested too deeply.")
-            raise DocumentRefused(LimitExceeded.code, [wrapped]) from error
         return Operation(document, definition, request.variables, known.needs, known.plans, cost)
+
+    def check(self, query: str) -> None:
+        """Whether a document could be run, whatever its variables. Raises `DocumentRefused`."""
+        with _refusing():
+            valid = self._document(query)
+            for definition in valid.document.definitions:
+                if isinstance(definition, OperationDefinitionNode):
+                    valid.operations[id(definition)].cost.of({})
 
     async def execute(self, operation: Operation, context: Context) -> Result:
         """Run a query or a mutation."""
@@ -209,6 +217,18 @@ def first_field(operation: OperationDefinitionNode) -> str | None:
     fields = (each for each in operation.selection_set.selections if isinstance(each, FieldNode))
     first = next(fields, None)
     return first.name.value if first else None
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except Invalid as error:
+        wrapped = GraphQLError(error.message, original_error=error)
+        raise DocumentRefused(error.code, [wrapped]) from error
+    except RecursionError as error:
+        wrapped = GraphQLError("The document is nested too deeply.")
+        raise DocumentRefused(LimitExceeded.code, [wrapped]) from error
 
 
 def _parsed(query: str) -> DocumentNode:

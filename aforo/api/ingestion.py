@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aforo.api.answers import Unreadable, decode_json, json_response
+from aforo.api.rates import rate_headers, take_events
 from aforo.api.requests import Refused, bearer_token, demand, demand_json, identify, read_body
 from aforo.metering.commands import BatchRefused, ingest
 from aforo.metering.verdicts import IngestAnswer, Verdict
@@ -34,7 +35,10 @@ async def events(request: Request) -> Response:
     demand(credential.caller, {Permission.INGEST: "/v1/events"})
     atomic = _atomic(request)
     demand_json(request)
+    await take_events(runtime, credential.caller, 1)  # Before the body is read and parsed.
     batch = _batch(await read_body(request, bytes_max=BODY_BYTES_MAX))
+    taken = await take_events(runtime, credential.caller, len(batch) - 1)
+    headers = rate_headers("events", taken)
     try:
         async with (
             answered_within(INGESTION_TIMEOUT_SECONDS),  # The keys make it safe to send again.
@@ -44,9 +48,11 @@ async def events(request: Request) -> Response:
                 scope, batch, key_pepper=runtime.settings.key_pepper, atomic=atomic
             )
     except BatchRefused as refused:
-        return json_response(_body(refused.answer), HTTPStatus.UNPROCESSABLE_ENTITY)
+        return json_response(
+            _body(refused.answer), HTTPStatus.UNPROCESSABLE_ENTITY, headers=headers
+        )
     _count(answer)
-    return json_response(_body(answer), HTTPStatus.ACCEPTED)
+    return json_response(_body(answer), HTTPStatus.ACCEPTED, headers=headers)
 
 
 def _count(answer: IngestAnswer) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from hashlib import sha256
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import structlog
 from graphql import ExecutionResult, GraphQLError, OperationType
 
+from aforo.api.admission import Admission, document_id_of
 from aforo.api.answers import decode_json, encode_json
 from aforo.api.context import Context
 from aforo.api.cost import COST_MAX
-from aforo.api.documents import DocumentRefused, Documents, Operation, Request, first_field
+from aforo.api.documents import DocumentRefused, Documents, Operation, Request
 from aforo.api.errors import (
     FormattedError,
     cause_of,
@@ -24,8 +26,7 @@ from aforo.api.errors import (
     retry_after_seconds,
 )
 from aforo.api.idempotency import Idempotency, Undone, checked_key, claim_of, is_too_large
-from aforo.api.origin import actor_of
-from aforo.api.requests import Credential, Refused, demand_all
+from aforo.api.requests import Credential, Refused
 from aforo.api.streams import End, Streams
 from aforo.sdk.errors import Unavailable
 from aforo.storage.idempotency import Kept
@@ -81,30 +82,9 @@ class GraphQLService:
         self.runtime = runtime
         self.streams = Streams(runtime)
         self._documents = documents
+        self.admission = Admission(runtime, documents)
         self._idempotency = Idempotency(runtime)
         self._subscriptions = 0
-
-    def prepare(self, request: Request, credential: Credential) -> Operation:
-        """The operation. Raises `DocumentRefused`; `Refused` with 403 without permission for it."""
-        operation = self._documents.prepare(request)
-        try:
-            demand_all(credential.caller, operation.needs)
-        except Refused as refused:
-            self._note_refusal(operation, credential, refused)
-            raise
-        return operation
-
-    def _note_refusal(self, operation: Operation, credential: Credential, why: Refused) -> None:
-        if operation.kind is not OperationType.MUTATION:
-            return
-        caller = credential.caller
-        self.runtime.refusals.note(
-            self.runtime,
-            caller.tenant_id,
-            actor_of(caller),
-            action=first_field(operation.definition) or "mutation",
-            reason=why.code,
-        )
 
     async def execute(
         self, asked: Request, operation: Operation, credential: Credential, request_id: str
@@ -244,9 +224,6 @@ def read_request(value: object) -> Request:
     """A GraphQL request from decoded JSON. Raises `Refused` with 400."""
     if not isinstance(value, dict):
         raise _bad_request("a GraphQL request is one JSON object with the field `query`")
-    query = value.get("query")
-    if not isinstance(query, str) or not query.strip():
-        raise _bad_request("`query` is needed, and is the text of a GraphQL document")
     name = value.get("operationName")
     if not isinstance(name, str | None):
         raise _bad_request("`operationName` is text")
@@ -257,18 +234,45 @@ def read_request(value: object) -> Request:
         raise _bad_request("`extensions` is a JSON object")
     if _has_nul(variables):
         raise Refused(400, "BAD_TEXT", "text cannot contain the character U+0000")
-    key = (extensions or {}).get("idempotencyKey")
+    extensions = extensions or {}
+    query, document_id, is_apollo = _document_of(value, extensions.get("persistedQuery"))
+    key = extensions.get("idempotencyKey")
     return Request(
         query,
         variables or {},
         name or None,
         idempotency_key=None if key is None else checked_key(key),
+        document_id=document_id,
+        is_apollo=is_apollo,
     )
+
+
+def _document_of(value: dict[str, Any], apollo: object) -> tuple[str, str | None, bool]:
+    """The text of the document or its id, or in Apollo's form both; and whether it is that form."""
+    query, document_id = value.get("query"), value.get("documentId")
+    has_query = isinstance(query, str) and query.strip() != ""
+    if document_id is not None:
+        if query is not None or apollo is not None:
+            raise _bad_request("send `documentId` or `query`, not both")
+        return "", document_id_of(document_id), False
+    if apollo is not None and (has_query or query is None):
+        sha256_hash = apollo.get("sha256Hash") if isinstance(apollo, dict) else None
+        if not isinstance(sha256_hash, str):
+            raise _bad_request("`persistedQuery` is an object with `version` 1 and `sha256Hash`")
+        if query and sha256(query.encode()).hexdigest() != sha256_hash:
+            raise _bad_request("`sha256Hash` is not the SHA-256 of `query`")
+        return query or "", document_id_of(f"sha256:{sha256_hash}"), True
+    if not isinstance(query, str) or not has_query:
+        raise _bad_request("`query` is needed, and is the text of a GraphQL document")
+    return query, None, False
 
 
 def refusal_errors(refused: Refused) -> list[FormattedError]:
     """A refusal in the form of GraphQL's errors."""
-    return [{"message": refused.message, "extensions": {"code": refused.code}}]
+    extensions: dict[str, object] = {"code": refused.code}
+    if (wait := refused.headers.get("Retry-After")) is not None:
+        extensions["retryAfter"] = int(wait)  # In seconds; a WebSocket has no headers.
+    return [{"message": refused.message, "extensions": extensions}]
 
 
 def document_answer(refused: DocumentRefused, request_id: str) -> Answer:

@@ -23,7 +23,9 @@ from aforo.api.metering import MeteringQuery, MeteringSubscription
 from aforo.api.notifiers import NotifierMutation, NotifierQuery
 from aforo.api.payments import PaymentMutation, PaymentQuery
 from aforo.api.permissions import OPEN, undeclared
+from aforo.api.persisted import PersistedMutation, PersistedQuery
 from aforo.api.plugins import PluginQuery
+from aforo.api.policies import PolicyMutation, PolicyQuery
 from aforo.api.portal import strangers
 from aforo.api.portal_tokens import PortalMutation, PortalQuery
 from aforo.api.relay import NODES_MAX, Node
@@ -69,6 +71,8 @@ _QUERIES = (
     NodeQuery,
     TenantQuery,
     ApiKeyQuery,
+    PolicyQuery,
+    PersistedQuery,
     MemberQuery,
     IdentityProviderQuery,
     CatalogQuery,
@@ -89,6 +93,8 @@ _QUERIES = (
 _MUTATIONS = (
     TenantMutation,
     ApiKeyMutation,
+    PolicyMutation,
+    PersistedMutation,
     MemberMutation,
     IdentityProviderMutation,
     CatalogMutation,

@@ -38,7 +38,7 @@ GRAPHQL_JSON = "application/graphql-response+json"
 EVENT_STREAM = "text/event-stream"
 _SPOKEN = (GRAPHQL_JSON, JSON, EVENT_STREAM)
 
-_GET_PARAMETERS = ("query", "operationName")
+_GET_PARAMETERS = ("query", "operationName", "documentId")
 _GET_JSON_PARAMETERS = ("variables", "extensions")
 
 log = structlog.get_logger()
@@ -94,12 +94,14 @@ class GraphQLHttp:
         self, request: HttpRequest, credential: Credential, media_type: str
     ) -> Response | EventStream | SingleEvent:
         request_id: str = request.state.request_id
-        asked = await _asked(request)
+        headers: dict[str, str] = {}
         try:
-            operation = self._service.prepare(asked, credential)
+            asked, operation = await self._service.admission.admit(
+                await _asked(request), credential.caller, headers
+            )
         except DocumentRefused as refused:
             answer = document_answer(refused, request_id)
-            return self._one(answer, media_type)
+            return self._one(answer, media_type, headers)
         _demand_fit(request, operation, media_type)
         if operation.kind is OperationType.SUBSCRIPTION:
             started = self._service.subscribe(
@@ -107,12 +109,15 @@ class GraphQLHttp:
             )
             return EventStream(started, self._service.streams.watch(credential))
         answer = await self._service.execute(asked, operation, credential, request_id)
-        return self._one(answer, media_type)
+        return self._one(answer, media_type, headers)
 
-    def _one(self, answer: Answer, media_type: str) -> Response | SingleEvent:
+    def _one(
+        self, answer: Answer, media_type: str, headers: dict[str, str]
+    ) -> Response | SingleEvent:
         if media_type == EVENT_STREAM:
             return SingleEvent(marked(answer))
-        headers = {REPLAYED_HEADER: "true"} if answer.is_replayed else {}
+        if answer.is_replayed:
+            headers[REPLAYED_HEADER] = "true"
         status = HTTPStatus.OK
         if answer.retry_after_seconds is not None:
             status = HTTPStatus.SERVICE_UNAVAILABLE

@@ -223,7 +223,7 @@ class _Connection:
     ) -> list[FormattedError]:
         """Send what an operation gives; the errors if nothing was executed."""
         asked = read_request(payload)
-        operation = self._service.prepare(asked, credential)
+        asked, operation = await self._service.admission.admit(asked, credential.caller, {})
         if operation.kind is not OperationType.SUBSCRIPTION:
             answer = await self._service.execute(asked, operation, credential, self._request_id)
             return await self._next(id_, marked(answer))

@@ -61,8 +61,9 @@ CHANGES = _Changes()
 class Lately:
     """A bounded memory of what was read; the entry that was not asked for longest goes first."""
 
-    def __init__(self) -> None:
+    def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._entries_max = entries_max
 
     def mark(self, now: datetime) -> Mark:
         """Take this before reading what is to be kept."""
@@ -72,7 +73,7 @@ class Lately:
         """Remember what was read of a tenant after the mark."""
         self._entries[key] = _Entry(value, tenant_id, mark)
         self._entries.move_to_end(key)
-        if len(self._entries) > ENTRIES_MAX:
+        if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
 
     def find(self, key: Hashable, now: datetime) -> Any:

@@ -21,6 +21,7 @@ from aforo.storage.actors import INSTALLATION, Actor
 from aforo.storage.addresses import Walls
 from aforo.storage.audit import Outcome, Thing, record, write_trail
 from aforo.storage.background import Background
+from aforo.storage.buckets import Buckets
 from aforo.storage.clock import Clock, SystemClock
 from aforo.storage.egress import Egress
 from aforo.storage.event_types import MOVE_FIGURES, EventType
@@ -182,6 +183,7 @@ class Runtime:
     egress: Egress
     background: Background
     lately: Lately
+    buckets: Buckets
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
     refusals: Refusals = field(default_factory=Refusals)
@@ -282,6 +284,7 @@ class Runtime:
         await self.app.dispose()
         await self.cross_tenant.dispose()
         await self.live.close()
+        await self.buckets.close()
         self.events.close()
 
 
@@ -310,6 +313,7 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
         ),
         background=Background(),
         lately=Lately(),
+        buckets=Buckets(settings.redis_url),
         app_sessions=postgres.sessions(app),
         system_sessions=postgres.sessions(cross_tenant),
     )

@@ -47,6 +47,16 @@ async def made(graphql: GraphQL, name: str, /, **given: Any) -> str:
     return made_id
 
 
+async def new_key(graphql: GraphQL, *scopes: str) -> tuple[str, str]:
+    """Make an API key; its id and its token."""
+    made = await graphql(
+        "mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) "
+        "{ ... on NewApiKey { token apiKey { id } } } }",
+        input={"name": "of a test", "scopes": scopes},
+    )
+    return made["createApiKey"]["apiKey"]["id"], made["createApiKey"]["token"]
+
+
 def no_such(kind: str) -> str:
     """A well-formed id of something that nobody has."""
     return global_id(kind, uuid4())

@@ -68,6 +68,8 @@ SAMPLES: dict[str, Any] = {
     "kind": "QUOTA",
     "lifetimeSeconds": 60,
     "model": "PER_UNIT",
+    "eventsPerSecond": 1_000_000,
+    "pointsPerSecond": 1_000_000,
     "quota": "5",
     "rate": "0.1",
     "role": "DEVELOPER",

@@ -56,6 +56,7 @@ async def make_world(runtime: Runtime, mark: str) -> World:
     await worker.drain(runtime, tenant_id)
     ids["BillRun"] = await made(graphql, "startBillRun", until="2026-11-20T12:00:00Z")
     await worker.drain(runtime, tenant_id)
+    await client.post("/v1/persisted-documents", json={mark: "{ tenant { name } }"})
     found = await graphql(_FOUND)
     for kind, path in _PATHS.items():
         thing: Any = found
@@ -263,6 +264,7 @@ _FOUND = """
   signals(first: 1) { edges { node { id } } }
   actions(first: 1) { edges { node { id } } }
   auditLog(first: 1) { edges { node { id } } }
+  persistedDocuments(first: 1) { edges { node { id } } }
 }
 """
 _PATHS: dict[str, tuple[str | int, ...]] = {
@@ -275,4 +277,5 @@ _PATHS: dict[str, tuple[str | int, ...]] = {
     "InvoiceLine": ("invoices", "edges", 0, "node", "lines", 0),
     "Signal": ("signals", "edges", 0, "node"),
     "Action": ("actions", "edges", 0, "node"),
+    "PersistedDocument": ("persistedDocuments", "edges", 0, "node"),
 }

@@ -1,0 +1,1 @@
+"""What those who call may send: how much, and which documents."""
