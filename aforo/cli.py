@@ -375,6 +375,15 @@ async def _create_tenant(settings: Settings, name: str, *, test: bool, owner: st
     print(json.dumps(shown, indent=2))
 
 
+async def _reset_password(settings: Settings, email: str, *, without_codes: bool) -> None:
+    from aforo.storage.readiness import ready_runtime
+    from aforo.tenants.resets import reset_by_operator
+
+    async with ready_runtime(settings) as runtime:
+        token = await reset_by_operator(runtime, email=email, removes_second_factor=without_codes)
+    print(json.dumps({"token": token}, indent=2))
+
+
 def _settings_of(folder: Path) -> Settings:
     """Of the environment; else of the demo that runs on the folder."""
     from aforo.demo.places import environment_of

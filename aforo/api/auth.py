@@ -21,7 +21,7 @@ from aforo.api.auth_forms import (
 )
 from aforo.api.cookies import delete_session
 from aforo.api.relay import global_id, local_id
-from aforo.tenants import accounts, second_factor, sessions
+from aforo.tenants import accounts, resets, second_factor, sessions
 from aforo.tenants.accounts import Challenge
 from aforo.tenants.invitations import Acceptance, accept_invitation
 
@@ -36,6 +36,7 @@ def routes() -> list[Route]:
         "/auth/sign-out-everywhere": sign_out_everywhere,
         "/auth/tenant": tenant,
         "/auth/password": password,
+        "/auth/password/reset": reset,
         "/auth/sessions/end": end_session,
         "/auth/totp/enrol": enrol,
         "/auth/totp/confirm": confirm,
@@ -132,6 +133,15 @@ async def password(request: Request) -> Response:
         client=client(request),
     )
     return entered(request, again)
+
+
+async def reset(request: Request) -> Response:
+    """`{token, password}`: take another password without the old one."""
+    body = await body_of(request, "token", "password")
+    await resets.redeem(
+        runtime_of(request), token=body["token"], password=body["password"], client=client(request)
+    )
+    return _nothing()
 
 
 async def own_sessions(request: Request) -> Response:

@@ -15,7 +15,7 @@ from aforo.api.relay import After, Connection, First, Node
 from aforo.api.roles import Role
 from aforo.api.tenants import Tenant
 from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
-from aforo.tenants import members, models, queries
+from aforo.tenants import members, models, queries, resets
 from aforo.tenants.models import MemberState
 from aforo.tenants.permissions import Permission
 from aforo.tenants.queries import CallerKind
@@ -127,6 +127,26 @@ class RemoveMemberInput:
     member_id: strawberry.ID = strawberry.field(description="The member's id.")
 
 
+@strawberry.input(description="A member who cannot sign in any more.")
+class CreatePasswordResetInput:
+    member_id: strawberry.ID = strawberry.field(description="The member's id, not your own.")
+    removes_second_factor: bool = strawberry.field(
+        default=False, description="Whether the device that shows codes is lost too."
+    )
+
+
+@strawberry.type(description="The only sight of a token with which a password is reset.")
+class PasswordReset:
+    token: str = strawberry.field(
+        description="What the member sends to `/auth/password/reset`, once and within 24 hours. "
+        "Pass it on by a way that only the member reads."
+    )
+
+
+CreatePasswordResetResult = Annotated[
+    PasswordReset | InvalidProblem | NotFoundProblem | ConflictProblem,
+    strawberry.union("CreatePasswordResetResult", description="The token, or why there is none."),
+]
 InviteMemberResult = Annotated[
     NewInvitation | InvalidProblem | ConflictProblem,
     strawberry.union("InviteMemberResult", description="The invitation, or why there is none."),
@@ -261,3 +281,23 @@ class MemberMutation:
                 member_id=member_id,
             )
         return Member.from_row(row)
+
+    @mutation(
+        "Make a token with which a member takes a new password; owners and admins may, for "
+        "members of this tenant alone.",
+        needs=Permission.ACCESS_WRITE,
+    )
+    async def create_password_reset(
+        self, info: Info, input: CreatePasswordResetInput
+    ) -> CreatePasswordResetResult:
+        member_id = relay.local_id("Member", input.member_id, field="memberId")
+        async with info.context.scope() as scope:
+            token = await resets.reset_by_member(
+                info.context.runtime,
+                scope,
+                granter=await members.granter_of(scope, info.context.caller),
+                granter_id=info.context.caller.id,
+                member_id=member_id,
+                removes_second_factor=input.removes_second_factor,
+            )
+        return PasswordReset(token=token)

@@ -64,6 +64,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Invitation": Permission.ACCESS_READ,
         "Member": Permission.ACCESS_READ,
         "NewInvitation": Permission.ACCESS_READ,
+        "PasswordReset": Permission.ACCESS_READ,
         "CostRate": Permission.CATALOG_READ,
         "Entitlement": Permission.CATALOG_READ,
         "Meter": Permission.CATALOG_READ,

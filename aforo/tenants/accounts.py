@@ -74,7 +74,7 @@ async def sign_in(
             runtime.clock.now() + CHALLENGE_LIFE,
             tenant_id.hex if tenant_id else _ANY_TENANT,
         )
-        return Challenge(token.signed(state=_state(account), pepper=runtime.settings.key_pepper))
+        return Challenge(token.signed(state=state_of(account), pepper=runtime.settings.key_pepper))
     return await enter(runtime, account, tenant_id, client)
 
 
@@ -91,7 +91,7 @@ async def answer_challenge(
     async with runtime.account(token.account_id) as scope:
         account = await scope.db.get(Account, token.account_id)
     if account is None or not token.is_genuine(
-        state=_state(account), pepper=runtime.settings.key_pepper, now=runtime.clock.now()
+        state=state_of(account), pepper=runtime.settings.key_pepper, now=runtime.clock.now()
     ):
         raise _start_over()
     await prove_code(runtime, account, code, client)
@@ -109,7 +109,7 @@ async def switch_tenant(
     account_id = account_id_of(me)
     async with runtime.account(account_id) as scope:
         account = await scope.db.get_one(Account, account_id)
-        memberships = await _memberships(scope)
+        memberships = await memberships_in(scope)
     if tenant_id not in {each.tenant.tenant_id for each in memberships}:
         raise _no_member()
     entered = await enter(runtime, account, tenant_id, client)
@@ -122,7 +122,7 @@ async def memberships_of(runtime: Runtime, me: SignedIn) -> list[Membership]:
     if me.session.account_id is None:
         return [Membership(me.tenant, me.member)]
     async with runtime.account(me.session.account_id) as scope:
-        return await _memberships(scope)
+        return await memberships_in(scope)
 
 
 async def change_password(
@@ -247,7 +247,7 @@ async def enter(
     """Begin a session of an account that was proven. `having` names what was done to the account
     before, for the audit log of the tenant. Raises `Forbidden` without a membership."""
     async with runtime.account(account.id) as scope:
-        memberships = await _memberships(scope)
+        memberships = await memberships_in(scope)
     wanted = [each for each in memberships if tenant_id in {None, each.tenant.tenant_id}]
     if not wanted:
         raise _no_member()
@@ -269,7 +269,8 @@ async def enter(
         )
 
 
-async def _memberships(scope: AccountScope) -> list[Membership]:
+async def memberships_in(scope: AccountScope) -> list[Membership]:
+    """The tenants of the account in scope, in the order in which it joined them."""
     rows = await scope.db.execute(
         sa.select(Tenant, Member)
         .join(Member, col(Member.tenant_id) == col(Tenant.tenant_id))
@@ -317,7 +318,8 @@ async def _rehash(runtime: Runtime, account: Account, password: str) -> None:
             row.password_hash = password_hash
 
 
-def _state(account: Account) -> str:
+def state_of(account: Account) -> str:
+    """What signed tokens are bound to: it changes with the password and the second factor."""
     return f"{account.password_version}|{account.totp_confirmed_at}"
 
 

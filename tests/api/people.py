@@ -1,5 +1,6 @@
 """People in browsers, for tests: who keeps cookies and shows the session's token."""
 
+import base64
 from random import randrange
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +11,9 @@ from starlette.applications import Starlette
 from aforo.api.app import create_app
 from aforo.api.cookies import CSRF_HEADER
 from aforo.sdk.ids import TenantId
+from aforo.storage.clock import Clock
 from aforo.storage.scope import Runtime
+from aforo.tenants import totp
 from aforo.tenants.members import OPERATOR, invite
 from aforo.tenants.permissions import Role
 
@@ -61,6 +64,21 @@ class Browser:
 
     async def is_signed_in(self) -> bool:
         return (await self.get("/auth/session")).status_code == 200
+
+
+class Device:
+    """Shows codes."""
+
+    def __init__(self, secret: str, clock: Clock) -> None:
+        self._secret = base64.b32decode(secret)
+        self._clock = clock
+        self.recovery_codes: list[str] = []
+
+    def code(self) -> str:
+        return totp.code_at(self._secret, totp.step_at(self._clock.now()))
+
+    def wrong_code(self) -> str:
+        return f"{(int(self.code()) + 1) % 1_000_000:06}"
 
 
 def browser(runtime: Runtime, *, address: str | None = None) -> Browser:

@@ -191,7 +191,9 @@ async def test_whatever_changes_a_session_asks_for_its_token(ann: Browser, path:
     assert error_of(await ann.post(path)) == (401, "SESSION_OVER")
 
 
-@pytest.mark.parametrize("path", ["/auth/sign-in", "/auth/totp", "/auth/invitation"])
+@pytest.mark.parametrize(
+    "path", ["/auth/sign-in", "/auth/totp", "/auth/invitation", "/auth/password/reset"]
+)
 async def test_no_other_site_signs_anybody_in(ann: Browser, path: str) -> None:
     elsewhere = {"Sec-Fetch-Site": "cross-site"}
     refused = await ann.client.post(path, json={}, headers=elsewhere)

@@ -12,10 +12,9 @@ from sqlmodel import col
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
-from aforo.tenants import totp
 from aforo.tenants.commands import create_tenant
 from aforo.tenants.models import Account
-from tests.api.people import PASSWORD, Browser, browser, error_of, invitation, member
+from tests.api.people import PASSWORD, Browser, Device, browser, error_of, invitation, member
 
 pytestmark = pytest.mark.anyio
 
@@ -35,21 +34,6 @@ async def ann(runtime: Runtime, tenant_id: TenantId, email: str) -> AsyncIterato
 async def elsewhere(runtime: Runtime) -> AsyncIterator[Browser]:
     async with browser(runtime) as opened:
         yield opened
-
-
-class Device:
-    """Shows codes."""
-
-    def __init__(self, secret: str, clock: MovableClock) -> None:
-        self._secret = base64.b32decode(secret)
-        self._clock = clock
-        self.recovery_codes: list[str] = []
-
-    def code(self) -> str:
-        return totp.code_at(self._secret, totp.step_at(self._clock.now()))
-
-    def wrong_code(self) -> str:
-        return f"{(int(self.code()) + 1) % 1_000_000:06}"
 
 
 @pytest.fixture

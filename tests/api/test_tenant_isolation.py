@@ -38,6 +38,7 @@ OF_PEOPLE = {
     "/auth/oidc/callback",
     "/auth/oidc/{tenant}/start",
     "/auth/password",
+    "/auth/password/reset",
     "/auth/session",
     "/auth/sessions",
     "/auth/sessions/end",
