@@ -196,7 +196,7 @@ def note_failure(runtime: Runtime, account: Account, *, reason: str) -> None:
 
     async def tell() -> None:
         async with runtime.account(account.id) as scope:
-            memberships = await _memberships(scope)
+            memberships = await memberships_in(scope)
         for each in memberships:
             actor = actor_of_member(each.member)
             tenant_id = TenantId(each.tenant.tenant_id)

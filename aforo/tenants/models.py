@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -211,7 +212,7 @@ class IdentityProvider(TenantTable, table=True):
 
     issuer: str
     client_id: str
-    client_secret: bytes
+    client_secret: bytes = hidden()
     """Sealed under the tenant's data key."""
     domains: list[str] = Field(sa_type=ARRAY(sa.String))
     """Of the e-mail addresses that it speaks for."""
@@ -238,6 +239,7 @@ class UsedState(TenantTable, table=True):
     """A sign-in at a provider that was finished: its state is not taken twice."""
 
     __tablename__ = "used_state"
+    is_audited: ClassVar[bool] = False
     __table_args__ = (sa.UniqueConstraint("tenant_id", "state_hash"),)
 
     state_hash: bytes

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.sdk.errors import Conflict, Invalid, NotFound
+from aforo.sdk.ids import TenantId
+from aforo.storage.audit import Thing
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants import passwords
 from aforo.tenants.accounts import account_of_email, hashed, locked, memberships_in, state_of
@@ -14,7 +16,7 @@ from aforo.tenants.addresses import email_of
 from aforo.tenants.grants import Granter
 from aforo.tenants.models import Account, Member, MemberState
 from aforo.tenants.permissions import Role
-from aforo.tenants.sessions import Client, end_sessions_of_account
+from aforo.tenants.sessions import Client, actor_of_member, end_sessions_of_account
 from aforo.tenants.throttle import count_try
 from aforo.tenants.tokens import Purpose, SignedToken
 
@@ -62,6 +64,8 @@ async def reset_by_member(
         raise _of_several_tenants()
     account = await scope.db.get_one(Account, member.account_id)
     note = f"{_REMOVES if removes_second_factor else _KEEPS}{scope.tenant_id.hex}"
+    about = {"email": member.email, "removesSecondFactor": removes_second_factor}
+    await scope.record("createPasswordReset", Thing("Member", member.id, after=about))
     return _token(runtime, account, note)
 
 
@@ -103,6 +107,11 @@ async def redeem(runtime: Runtime, *, token: str, password: str, client: Client)
             row.totp_confirmed_at = None
             row.recovery_hashes = []
         await end_sessions_of_account(scope)
+        memberships = await memberships_in(scope)
+    for each in memberships:
+        async with runtime.scope(TenantId(each.tenant.tenant_id)) as tenant:
+            about, by = Thing("Member", each.member.id), actor_of_member(each.member)
+            await tenant.record("resetPassword", about, by=by)
 
 
 def _check(runtime: Runtime, token: SignedToken, account: Account | None) -> None:

@@ -9,6 +9,8 @@ from sqlmodel import col
 
 from aforo.sdk.errors import Conflict, Forbidden, Invalid, NotFound
 from aforo.sdk.ids import TenantId
+from aforo.storage.actors import Actor, ActorKind
+from aforo.storage.audit import Thing
 from aforo.storage.rows import add_unique
 from aforo.storage.scope import Runtime, Scope
 from aforo.tenants.addresses import email_of
@@ -32,7 +34,7 @@ from aforo.tenants.oidc import (
     token_request,
 )
 from aforo.tenants.providers import Providers, client_secret_of, identity_provider
-from aforo.tenants.sessions import Client, SignedIn, begin_session
+from aforo.tenants.sessions import Client, SignedIn, actor_of_member, begin_session
 from aforo.tenants.throttle import count_try
 
 
@@ -81,6 +83,29 @@ async def arrive(
     Raises: `NotSignedIn`, `Forbidden` for whoever is no member, `TooManyTries`.
     """
     tried = await count_try(runtime, address=client.address)
+    try:
+        row, person = await _person(
+            runtime, providers, flow, code=code, issuer=issuer, redirect_uri=redirect_uri
+        )
+        signed_in = await _let_in(runtime, flow, row, person, client)
+    except (NotSignedIn, Forbidden) as error:
+        stranger = Actor(ActorKind.MEMBER, label="somebody at the identity provider").here()
+        tenant_id = TenantId(flow.tenant_id)
+        runtime.refusals.note(runtime, tenant_id, stranger, action="signIn", reason=error.code)
+        raise
+    await tried.forgive()
+    return signed_in
+
+
+async def _person(
+    runtime: Runtime,
+    providers: Providers,
+    flow: Flow,
+    *,
+    code: str,
+    issuer: str | None,
+    redirect_uri: str,
+) -> tuple[IdentityProvider, Person]:
     async with runtime.scope(TenantId(flow.tenant_id)) as scope:
         row = await identity_provider(scope)
         secret = await client_secret_of(scope, row) if row else ""
@@ -104,18 +129,19 @@ async def arrive(
         nonce=flow.nonce,
         now=runtime.clock.now(),
     )
+    return row, person
+
+
+async def _let_in(
+    runtime: Runtime, flow: Flow, row: IdentityProvider, person: Person, client: Client
+) -> SignedIn:
+    pepper = runtime.settings.key_pepper
     async with runtime.scope(TenantId(flow.tenant_id)) as scope:
         await _use_up(scope, flow)
-        member = await _member_of(scope, row, person, runtime.settings.key_pepper)
-        signed_in = await begin_session(
-            scope,
-            member,
-            method=SignInMethod.OIDC,
-            client=client,
-            pepper=runtime.settings.key_pepper,
+        member = await _member_of(scope, row, person, pepper)
+        return await begin_session(
+            scope, member, method=SignInMethod.OIDC, client=client, pepper=pepper
         )
-    await tried.forgive()
-    return signed_in
 
 
 async def _use_up(scope: Scope, flow: Flow) -> None:
@@ -171,7 +197,10 @@ async def _joined(
         raise Forbidden("you are no member of this tenant; ask for an invitation")
     if invitation is not None:
         invitation.accepted_at = scope.now
-    return await join(scope, email=email, name=_name(person, email), role=role, account_id=None)
+    member = await join(scope, email=email, name=_name(person, email), role=role, account_id=None)
+    joined = Thing("Member", member.id, after={"email": email, "role": role})
+    await scope.record("joinByIdentityProvider", joined, by=actor_of_member(member))
+    return member
 
 
 async def _link(scope: Scope, member: Member, person: Person) -> None:
@@ -184,6 +213,8 @@ async def _link(scope: Scope, member: Member, person: Person) -> None:
     login = ExternalLogin(member_id=member.id, issuer=person.issuer, subject=person.subject)
     taken = Conflict("this sign-in runs twice at the same time: try again")
     await add_unique(scope, login, taken=taken)
+    linked = Thing("ExternalLogin", login.id, after={"issuer": person.issuer})
+    await scope.record("linkIdentity", linked, by=actor_of_member(member))
 
 
 def _trusted_email(provider: IdentityProvider, person: Person) -> str:

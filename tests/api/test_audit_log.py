@@ -274,7 +274,13 @@ async def test_a_bill_run_that_is_over_is_recorded_as_the_work_of_its_job(
 
 # Every mutation of the schema.
 
-MUTATIONS = [name for operation, name, _ in root_fields() if operation == "mutation"]
+OF_OWNERS = {"setIdentityProvider", "removeIdentityProvider", "createPasswordReset"}
+"""No key may carry them out: test_people_in_the_log.py has owners who do."""
+MUTATIONS = [
+    name
+    for operation, name, _ in root_fields()
+    if operation == "mutation" and name not in OF_OWNERS
+]
 
 
 @pytest.fixture(scope="module")
