@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aforo.cli_audit import audit_app
+from aforo.cli_people import reset_password
 from aforo.sdk.errors import AforoError, Invalid
 from aforo.settings import Settings, SettingsError, from_environment
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 plugins_app = typer.Typer(help="List, write and check plugins.", add_completion=False)
 app.add_typer(audit_app, name="audit")
+app.command()(reset_password)
 app.add_typer(plugins_app, name="plugins", invoke_without_command=True)
 schema_app = typer.Typer()
 app.add_typer(schema_app, name="schema")
@@ -373,15 +375,6 @@ async def _create_tenant(settings: Settings, name: str, *, test: bool, owner: st
     if created.invitation is not None:
         shown["invitation"] = created.invitation.token
     print(json.dumps(shown, indent=2))
-
-
-async def _reset_password(settings: Settings, email: str, *, without_codes: bool) -> None:
-    from aforo.storage.readiness import ready_runtime
-    from aforo.tenants.resets import reset_by_operator
-
-    async with ready_runtime(settings) as runtime:
-        token = await reset_by_operator(runtime, email=email, removes_second_factor=without_codes)
-    print(json.dumps({"token": token}, indent=2))
 
 
 def _settings_of(folder: Path) -> Settings:
