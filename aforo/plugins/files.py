@@ -48,10 +48,17 @@ def _checked(path: Path, name: str) -> str:
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise PluginError(f"{name} is no module: name the file like one, such as my_pricing.py")
     taken = sys.modules.get(path.stem)
-    if taken is not None:
-        # Loaded a second time in one process, as by `check`, it is still this file.
-        if getattr(taken, "__file__", None) != str(path):
-            raise PluginError(f"{name} has the name of another module: rename the file")
-    elif path.stem in sys.stdlib_module_names or PathFinder.find_spec(path.stem) is not None:
+    # Loaded a second time in one process, or with its folder on the path, it is still this file.
+    loaded = taken is not None and (taken.__dict__.get("__file__") or "built in")
+    origin = loaded or _found(path.stem)
+    if origin is not None and Path(origin).resolve() != path.resolve():
         raise PluginError(f"{name} has the name of another module: rename the file")
     return path.stem
+
+
+def _found(module: str) -> str | None:
+    """Where a module would be imported from that is not loaded; None where there is none."""
+    if module in sys.stdlib_module_names:
+        return "the standard library"
+    spec = PathFinder.find_spec(module)
+    return None if spec is None else spec.origin or "a folder"

@@ -88,7 +88,17 @@ def test_a_file_that_is_none_is_told_so(tmp_path: Path) -> None:
     assert "name the file like one" in refusal(write(tmp_path, GOOD, "pricing.txt"))
 
 
-@pytest.mark.parametrize("name", ["json.py", "antigravity.py", "aforo_standard.py", "pydantic.py"])
+def test_a_file_whose_folder_is_on_the_path_is_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write(tmp_path, GOOD)
+    assert "acme.free" in load_registry(files=[path]).pricing_models
+
+
+@pytest.mark.parametrize(
+    "name", ["json.py", "time.py", "antigravity.py", "aforo_standard.py", "pydantic.py"]
+)
 def test_a_file_does_not_take_the_name_of_another_module(tmp_path: Path, name: str) -> None:
     assert refusal(write(tmp_path, GOOD, name)) == (
         "the plugin PATH has the name of another module: rename the file"
