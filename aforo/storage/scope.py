@@ -229,8 +229,11 @@ class Runtime:
     async def founded(self, scope: Scope, tenant_id: TenantId) -> AsyncIterator[Scope]:
         """In the transaction of a scope be in the scope of a tenant that is new in it: for making
         both or neither. Not for one that exists, whose rows are no other tenant's affair.
+
+        Each of the two has what was changed in it in its own audit log.
         """
         info = scope.db.sync_session.info
+        await write_trail(scope.db)
         await scope.db.flush()
         info["tenant_id"] = tenant_id
         try:
@@ -241,6 +244,7 @@ class Runtime:
                 events=self.events.of(tenant_id),
                 live=self.live.of(tenant_id),  # Nobody listens to it yet.
             )
+            await write_trail(scope.db)
             await scope.db.flush()
             # If it raises the transaction is over, and what it was told with it.
             await _enter(scope.db, scope.tenant_id, scope.now)

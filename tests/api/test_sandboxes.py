@@ -1,6 +1,7 @@
 """Sandboxes: empty tenants beside a live one, to which nothing crosses."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from aforo.sdk.ids import TenantId
+from aforo.storage.audit import AuditEntry
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
@@ -74,9 +76,28 @@ async def test_a_sandbox_is_an_empty_tenant_of_its_own_with_a_test_key_for_every
     assert await filled(runtime, caller.tenant_id) == await filled(runtime, fresh_id)
 
 
+async def test_who_made_it_stands_in_both_audit_logs_and_each_tells_of_its_own(
+    runtime: Runtime, graphql: GraphQL, tenant_id: TenantId
+) -> None:
+    made_now = await create(graphql)
+    sandbox_id = row_id(made_now["sandbox"]["tenantId"], "Tenant")
+    told = {}
+    for each in (tenant_id, sandbox_id):
+        async with runtime.scope(each) as scope:
+            entries = list(await scope.db.scalars(sa.select(AuditEntry)))
+        told[each] = [
+            {change["type"] for change in json.loads(entry.changes)}
+            for entry in entries
+            if entry.action == "createSandbox"
+        ]
+        assert made_now["token"] not in repr([entry.changes for entry in entries])
+    assert told == {tenant_id: [{"Sandbox"}], sandbox_id: [{"Tenant", "ApiKey"}]}
+
+
 async def filled(runtime: Runtime, tenant_id: TenantId) -> dict[str, int]:
     """How many rows a tenant has, by table; none is absent."""
     tables = set(SQLModel.metadata.tables) - {"account", "sign_in_count"}  # No tenant's.
+    tables -= {"audit_entry", "audit_object"}  # They tell who made it.
     async with runtime.scope(tenant_id) as scope:
         counts = {
             table: await scope.db.scalar(sa.text(f"SELECT count(*) FROM {table}"))

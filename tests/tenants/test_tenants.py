@@ -81,7 +81,7 @@ async def test_a_key_is_nobody_from_the_moment_on_at_which_it_expires(
 async def test_the_secret_is_stored_nowhere(runtime: Runtime, tenant: NewTenant) -> None:
     secret = tenant.key.token.split("_")[3]
     async with runtime.scope(TenantId(tenant.tenant.tenant_id)) as scope:
-        [row] = await api_keys(scope, first=2)
+        [row] = await api_keys().page(scope, after=None, first=2)
     assert secret not in repr(row)
     assert secret.encode() not in row.secret_hash
 
@@ -96,7 +96,7 @@ async def test_a_key_without_a_scope_or_name_is_refused_and_not_written(
                 await create_api_key(scope, name=name, scopes=scopes, pepper=pepper)
         assert refused.value.field == field
     async with runtime.scope(tenant_id) as scope:
-        assert len(await api_keys(scope, first=10)) == 1
+        assert len(await api_keys().page(scope, after=None, first=10)) == 1
 
 
 async def test_another_tenants_key_cannot_be_revoked(runtime: Runtime, tenant_id: TenantId) -> None:
