@@ -25,6 +25,7 @@ from aforo.signals import queries as signals
 from aforo.signals.commands import detect
 from aforo.signals.models import Signal
 from aforo.storage.clock import MovableClock
+from aforo.storage.live_log import START
 from aforo.storage.scope import Runtime
 from aforo.subscriptions.commands import end_subscription
 from aforo.tenants.commands import create_tenant
@@ -281,9 +282,9 @@ async def test_every_decision_is_announced(
     await send(call(70))
     await run_jobs()
     rows = await actions_of(runtime, tenant_id)
-    followed = runtime.live.of(tenant_id).follow("actions", after="0")
-    told = [(await anext(followed))[1]["id"] for _ in rows]
-    await followed.aclose()  # type: ignore[attr-defined]
+    followed = await runtime.live.of(tenant_id).follow("actions", after=START)
+    told = [(await anext(followed)).data["id"] for _ in rows]
+    followed.close()
     assert sorted(told) == sorted(str(row.id) for row in rows)
 
 
