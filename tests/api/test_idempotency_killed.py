@@ -82,7 +82,6 @@ def keyed(tenant: NewTenant) -> dict[str, str]:
     [
         ("idempotency.claimed", False),
         ("idempotency.kept", False),
-        ("scope.committed", True),
         ("idempotency.committed", True),
     ],
 )

@@ -80,5 +80,5 @@ async def test_a_frozen_redis_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
             messages.announce("signals", {"id": "lost"})
             await messages.flush()
             with pytest.raises(Unavailable):
-                await anext(messages.follow("signals"))
+                await anext(await messages.follow("signals"))
         await live.close()
