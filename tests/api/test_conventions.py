@@ -45,7 +45,7 @@ VERBS = {
 }
 """What a mutation may begin with; a synonym of one of them may not."""
 
-BOUND = re.compile(r"(^|[a-z])(from|From|to|To|until|Until|start|Start|end|End)$|^asOf$")
+BOUND = re.compile(r"(^|[a-z])(since|from|From|to|To|until|Until|start|Start|end|End)$|^asOf$")
 """The names of moments that bound a period; all other moments are `…At`."""
 
 NOT_GLOBAL = {
@@ -53,6 +53,7 @@ NOT_GLOBAL = {
     "CreateCustomerInput.externalId": "the tenant's own id of it",
     "Query.customer(externalId:)": "the tenant's own id of it",
     "ApiKey.publicId": "a part of its token",
+    "AuditEntry.requestId": "as the log and the header `X-Request-Id` have it",
     "IdentityProvider.clientId": "OpenID's own word",
     "SetIdentityProviderInput.clientId": "OpenID's own word",
     "WebhookDelivery.eventId": "what receivers know the event by",
