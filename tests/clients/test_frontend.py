@@ -19,6 +19,11 @@ RUN = {
     "src/typed-fetch.ts": ["created Acme", f"{CUSTOMERS + 1} customers"],
     "src/apollo.ts": ["20 customers are shown", "found Apollo", "cached: true", "live: live-.+"],
     "src/urql.ts": ["10 customers", "asked again: hit", "made a Customer", "live: live-.+"],
+    "src/persisted.ts": [
+        "4 documents are persisted",
+        "10 customers by the id alone",
+        "10 customers by Apollo Client",
+    ],
     "relay/main.ts": [
         "20 customers are shown",
         "fetched again: true",
