@@ -260,6 +260,7 @@ async def _seal_audit_log(runtime: Runtime) -> None:
 async def _forget(runtime: Runtime) -> None:
     """Delete what is kept for a stated time only."""
     await idempotency.forget_old(runtime)
+    await queue.forget_done(runtime)
     await asyncio.sleep(FORGET_SECONDS)
 
 

@@ -129,6 +129,7 @@ INDEXES_ACROSS_TENANTS = {
     "sign_in_count_pkey": "sign-ins are counted before it is known whose they are",
     "portal_token_public_id_key": "a request names its tenant by its token",
     "job_due": "the relay looks for the work of every tenant",
+    "job_done": "old jobs of every tenant are forgotten",
     "event_inbox_unsealed": "the sealer takes the events of every tenant in order",
     "segment_unconfirmed": "the sealer confirms the segments of every tenant in order",
     "audit_entry_unsealed": "the sealer chains the entries of every tenant in order",
@@ -176,7 +177,7 @@ ACROSS_TENANTS = {
     "event_key": "select delete",  # To forget keys that are old enough.
     "event_inbox": "select update delete",  # To seal it.
     "segment": "select insert update",
-    "job": "select insert update",
+    "job": "select insert update delete",  # To forget what was done long ago.
     "audit_entry": "select",  # Besides, to give an entry its place: a right to three columns.
     "idempotent_answer": "select delete",  # To forget those that are a day old.
     "webhook_delivery": "select update",  # To find what is due, and lease it.

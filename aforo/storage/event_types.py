@@ -158,7 +158,7 @@ _KEY = {
 }
 _ENDPOINT = {
     "endpoint": _of("WebhookEndpoint", "The endpoint."),
-    "url": Member("text", "Where it is."),
+    "url": Member("text", "Where it is, without the query."),
 }
 _WHY = Member("text", "Why, for a person.")
 

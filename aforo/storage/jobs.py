@@ -38,6 +38,7 @@ class Job(TenantTable, table=True):
     is_audited: ClassVar[bool] = False
     __table_args__ = (
         sa.Index("job_due", "run_at", postgresql_where=sa.text("state IN ('QUEUED', 'RUNNING')")),
+        sa.Index("job_done", "finished_at", postgresql_where=sa.text("state = 'DONE'")),
         sa.Index(
             "job_once",
             "tenant_id",

@@ -18,6 +18,8 @@ from aforo.storage.scope import Runtime, Scope
 DUE_MAX = 500
 BACKOFF_SECONDS_MAX = 3_600
 FAILURE_LENGTH_MAX = 2_000
+DONE_KEPT = timedelta(days=30)
+FORGOTTEN_AT_ONCE = 5_000
 
 
 class LeaseLostError(Exception):
@@ -140,6 +142,31 @@ async def hand_back(runtime: Runtime, taken: Lease) -> None:
             .where(col(Job.tenant_id) == taken.tenant_id, *_held(taken))
             .values(state=JobState.QUEUED, tries=taken.tries - 1, lease_until=None)
         )
+
+
+async def forget_done(runtime: Runtime) -> int:
+    """Delete jobs that were done more than 30 days ago; how many there were.
+
+    Those that were given up stay: somebody has to look at them.
+    """
+    forgotten = 0
+    place = (col(Job.tenant_id), col(Job.id))
+    old = (
+        sa.select(*place)
+        .where(
+            col(Job.state) == JobState.DONE, col(Job.finished_at) <= runtime.clock.now() - DONE_KEPT
+        )
+        .limit(FORGOTTEN_AT_ONCE)
+    )
+    while True:
+        async with runtime.system("forget jobs that are done") as db:
+            gone = await db.execute(
+                sa.delete(Job).where(sa.tuple_(*place).in_(old)).returning(col(Job.id))
+            )
+            count = len(gone.all())
+        forgotten += count
+        if count < FORGOTTEN_AT_ONCE:
+            return forgotten
 
 
 @asynccontextmanager

@@ -45,6 +45,12 @@ JOBS = Histogram(
     ("name", "outcome"),
     buckets=_JOB_SECONDS,
 )
+WEBHOOK_CALLS = Histogram(
+    "aforo_webhook_call_seconds",
+    "Calls of webhook endpoints. The outcome is delivered or failed.",
+    ("outcome",),
+    buckets=_REQUEST_SECONDS,
+)
 BACKLOG = Gauge(
     "aforo_backlog", "What waits: due jobs, unsealed events, unconfirmed segments.", ("queue",)
 )

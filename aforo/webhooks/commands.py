@@ -22,7 +22,7 @@ from aforo.webhooks.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from aforo.webhooks.outcomes import cancel, disable
+from aforo.webhooks.outcomes import cancel, disable, shown_url
 from aforo.webhooks.sealed import sealed, secrets_in_force
 from aforo.webhooks.signing import make_secret
 from aforo.webhooks.turns import lock_endpoints
@@ -180,7 +180,7 @@ async def send_test(scope: Scope, *, endpoint_id: UUID) -> WebhookDelivery:
     Raises: `NotFound`; `Conflict` where it is disabled.
     """
     endpoint = await _enabled(scope, endpoint_id)
-    data = {"endpoint": endpoint.id, "url": endpoint.url}
+    data = {"endpoint": endpoint.id, "url": shown_url(endpoint)}
     row = event_row(new_id(), EventType.WEBHOOK_TEST, endpoint.id, data, scope.now)
     event = await scope.db.scalar(
         sa.insert(OutboxEvent).values(**row, fanned_out_at=scope.now).returning(OutboxEvent)

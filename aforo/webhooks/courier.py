@@ -25,6 +25,7 @@ from aforo.storage.failpoints import reached
 from aforo.storage.outbox import OutboxEvent, message_id
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
+from aforo.telemetry.metrics import WEBHOOK_CALLS
 from aforo.webhooks.models import DeliveryState, WebhookDelivery, WebhookEndpoint
 from aforo.webhooks.outcomes import LEASES_MAX, Outcome, record
 from aforo.webhooks.sealed import secrets_in_force
@@ -39,6 +40,8 @@ RESPONSE_BYTES_MAX = 1_024
 LEASE_SECONDS = 40
 """A call, and all that is done before and after it."""
 SWEEP_SECONDS = 1.0
+FINISH_SECONDS = 10.0
+"""A call that is cut off may have arrived: it would be made again."""
 DRAINED_MAX = 10_000
 
 # Of each endpoint with something to deliver the two that are due first. The endpoints are found
@@ -92,7 +95,7 @@ class Parcel:
 
 
 async def run(runtime: Runtime) -> None:
-    """Deliver until cancelled; then hand back what is under way."""
+    """Deliver until cancelled; then let calls finish for a while, and hand back the others."""
     flights: dict[asyncio.Task[None], TenantId] = {}
     try:
         async with queue.told(runtime, CHANNEL) as news:
@@ -103,6 +106,8 @@ async def run(runtime: Runtime) -> None:
                     async with asyncio.timeout(SWEEP_SECONDS):
                         await news.wait()
     finally:
+        if flights:
+            await asyncio.wait(flights, timeout=FINISH_SECONDS)
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
@@ -277,6 +282,8 @@ async def _call(runtime: Runtime, parcel: Parcel) -> Outcome:
     except (CallFailed, UrlNotAllowed) as error:
         failure = error.message
     took = asyncio.get_running_loop().time() - began
+    is_success = answer is not None and 200 <= answer.status < 300
+    WEBHOOK_CALLS.labels("delivered" if is_success else "failed").observe(took)
     return _outcome(answer, failure, started_at, round(took * 1_000))
 
 

@@ -108,25 +108,24 @@ async def deliver_to(
         return
     room = BACKLOG_MAX - await _open_deliveries(scope, endpoint.id)
     rows = [_row(scope, endpoint, event, fits=number < room) for number, event in enumerate(events)]
+    statement = insert(WebhookDelivery)
+    new = statement.excluded
+    again = statement.on_conflict_do_update(
+        index_elements=["tenant_id", "endpoint_id", "event_id"],
+        set_={
+            "state": new.state,
+            "next_at": new.next_at,
+            "finished_at": new.finished_at,
+            "failure": new.failure,
+            "tries": 0,
+            "leases": 0,
+            "lease_until": None,
+            "lease_id": None,
+        },
+        where=col(WebhookDelivery.finished_at).is_not(None),
+    )
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        statement = insert(WebhookDelivery).values(rows[start : start + ROWS_AT_ONCE])
-        new = statement.excluded
-        await scope.db.execute(
-            statement.on_conflict_do_update(
-                index_elements=["tenant_id", "endpoint_id", "event_id"],
-                set_={
-                    "state": new.state,
-                    "next_at": new.next_at,
-                    "finished_at": new.finished_at,
-                    "failure": new.failure,
-                    "tries": 0,
-                    "leases": 0,
-                    "lease_until": None,
-                    "lease_id": None,
-                },
-                where=col(WebhookDelivery.state).not_in(OPEN),
-            )
-        )
+        await scope.db.execute(again, rows[start : start + ROWS_AT_ONCE])
     await let_go_on(scope, endpoint, {event.object_id for event in events})
 
 

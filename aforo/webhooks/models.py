@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -107,6 +108,7 @@ class WebhookDelivery(TenantTable, table=True):
         sa.Index("webhook_delivery_by_endpoint", "tenant_id", "endpoint_id", "id"),
         sa.Index("webhook_delivery_by_event", "tenant_id", "event_id"),
         sa.Index("webhook_delivery_by_state", "tenant_id", "state", "id"),
+        sa.Index("webhook_delivery_by_type", "tenant_id", "type", "id"),
     )
 
     endpoint_id: UUID
@@ -135,6 +137,7 @@ class WebhookAttempt(TenantTable, table=True):
     """One call that came to an end, and what was answered."""
 
     __tablename__ = "webhook_attempt"
+    is_audited: ClassVar[bool] = False
     __table_args__ = (
         belongs_to("webhook_delivery", "delivery_id"),
         sa.UniqueConstraint("tenant_id", "delivery_id", "number"),

@@ -102,9 +102,14 @@ async def disable(scope: Scope, endpoint: WebhookEndpoint, reason: DisabledReaso
     await scope.publish(
         EventType.WEBHOOK_DISABLED,
         object_id=endpoint.id,
-        data={"endpoint": endpoint.id, "url": endpoint.url, "reason": reason.name},
+        data={"endpoint": endpoint.id, "url": shown_url(endpoint), "reason": reason.name},
     )
     log.warning("webhook endpoint disabled", endpoint_id=str(endpoint.id), reason=reason.name)
+
+
+def shown_url(endpoint: WebhookEndpoint) -> str:
+    """The URL as others get to see it: in a query there may be a token."""
+    return endpoint.url.partition("?")[0]
 
 
 async def cancel(scope: Scope, endpoint: WebhookEndpoint, why: str) -> None:
@@ -193,7 +198,7 @@ async def _take_measures(scope: Scope, endpoint: WebhookEndpoint) -> None:
                 object_id=endpoint.id,
                 data={
                     "endpoint": endpoint.id,
-                    "url": endpoint.url,
+                    "url": shown_url(endpoint),
                     "disabledFrom": scope.now + DISABLED_AFTER,
                 },
             )

@@ -85,6 +85,7 @@ SAMPLES: dict[str, Any] = {
 
 SAMPLES_OF: dict[str, dict[str, Any]] = {
     "CreateWalletInput": {"currency": "EUR"},
+    "ReplayWebhookEventsInput": {"until": "2026-11-21T00:00:00Z"},
     "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},
     "SetIdentityProviderInput": {
         "issuer": "https://sso.example.com",

@@ -31,7 +31,7 @@ class World:
     newcomer: str
     """A customer who has bought nothing yet."""
     spare_endpoints: dict[str, str]
-    """Of webhooks, by the mutation that puts an end to one."""
+    """Of webhooks, by the mutation that changes whether one works."""
 
     def ids_for(self, field: str) -> dict[str, str]:
         """Ids with which a root field works: nobody buys the same thing twice."""
@@ -76,13 +76,20 @@ async def make_world(runtime: Runtime, mark: str) -> World:
     ids["WebhookDelivery"] = await made(
         graphql, "sendTestWebhook", webhookEndpointId=ids["WebhookEndpoint"]
     )
+    await worker.drain(runtime, tenant_id)  # It fails, and waits for its next try.
     newcomer = await made(
         graphql, "createCustomer", externalId=f"{mark}-new", name=mark, currency="USD"
     )
     spare = {
         name: await _endpoint(graphql, mark)
-        for name in ("deleteWebhookEndpoint", "disableWebhookEndpoint")
+        for name in (
+            "deleteWebhookEndpoint",
+            "disableWebhookEndpoint",
+            "enableWebhookEndpoint",
+        )
     }
+    resting = spare["enableWebhookEndpoint"]
+    await made(graphql, "disableWebhookEndpoint", webhookEndpointId=resting)
     return World(mark, tenant, client, graphql, ids, newcomer, spare)
 
 

@@ -159,6 +159,24 @@ async def test_a_job_that_is_handed_back_is_due_at_once_and_lost_no_try(
     assert len(await due(runtime, tenant_id)) == 1
 
 
+async def test_what_was_done_a_month_ago_is_forgotten_and_what_was_given_up_is_not(
+    runtime: Runtime, tenant_id: TenantId, clock: MovableClock
+) -> None:
+    async with runtime.scope(tenant_id) as scope:
+        for number in range(3):
+            await scope.enqueue(NAME, number=number)
+    async with runtime.scope(tenant_id) as scope:
+        await queue.complete(scope, await take(runtime, tenant_id))
+    await queue.give_back(runtime, await take(runtime, tenant_id), failure="down", tries_max=1)
+    clock.advance(queue.DONE_KEPT - TICK)
+    await queue.forget_done(runtime)
+    assert len(await states(runtime, tenant_id)) == 3
+    clock.advance(TICK)
+    assert await queue.forget_done(runtime) >= 1
+    left = [state for state, *_ in await states(runtime, tenant_id)]
+    assert left == [JobState.FAILED, JobState.QUEUED]
+
+
 async def test_whoever_waits_is_told_when_a_job_is_written(
     runtime: Runtime, tenant_id: TenantId
 ) -> None:

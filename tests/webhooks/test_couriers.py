@@ -168,6 +168,7 @@ async def test_slow_endpoints_of_one_tenant_do_not_hold_up_another_one(
 ) -> None:
     monkeypatch.setattr(courier, "IN_FLIGHT_MAX", 6)
     monkeypatch.setattr(courier, "IN_FLIGHT_PER_TENANT", 4)
+    monkeypatch.setattr(courier, "FINISH_SECONDS", 0.1)
     other = TenantId((await create_tenant(runtime, name="Other")).tenant.tenant_id)
     busy, done = asyncio.Event(), asyncio.Event()
 

@@ -31,7 +31,7 @@ async def test_410_disables_at_once_cancels_the_rest_and_tells_the_owners_other_
     happen: Happen,
     run_jobs: Happen,
 ) -> None:
-    made = await make_endpoint()
+    made = await make_endpoint(receiver.url("/hook?token=secret"))
     async with receiving() as other:
         await make_endpoint(other.url(), EventType.WEBHOOK_DISABLED)
         receiver.answer = answers(410)
