@@ -23,6 +23,9 @@ After = Annotated[
     ),
 ]
 
+MEMO_MAX = 32
+"""Things that readers share of one message, which lives as long as one of them is behind."""
+
 T = TypeVar("T")
 
 
@@ -134,13 +137,15 @@ async def shared(
     keeps: Callable[[T], bool] = lambda _made: True,
 ) -> T:
     """What `make` gives: worked out once for all who share a memo, and kept if it is worth it."""
-    lock: asyncio.Lock = memo.setdefault((key, "lock"), asyncio.Lock())
+    lock: asyncio.Lock = memo.get((key, "lock")) or asyncio.Lock()
+    if len(memo) < MEMO_MAX:
+        memo[key, "lock"] = lock
     async with lock:
         if key in memo:
             kept: T = memo[key]
             return kept
         made = await make()
-        if keeps(made):
+        if keeps(made) and len(memo) < MEMO_MAX:
             memo[key] = made
         return made
 

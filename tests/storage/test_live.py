@@ -367,3 +367,37 @@ async def test_a_frozen_redis_holds_up_whoever_announces_for_a_moment_once(
     finally:
         await live.close()
         await asyncio.to_thread(server.stop)
+
+
+async def test_a_redis_that_freezes_is_waited_for_and_then_given_up(
+    redis_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aforo.storage.redis.FOLLOW_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(live_hub, "LOOK_SECONDS", 0.2)
+    server = embedded_redis.start(redis_root, port=0)
+    live = Live(server.url)
+    tenant_id = TenantId(uuid4())
+    pid = server.supervisor.pid
+    assert pid is not None
+    try:
+        follower = await live.of(tenant_id).follow(STREAM)
+        await announce(live, tenant_id, 1)
+        assert await take(follower, 1) == [1]
+        taking = asyncio.create_task(take(follower, 2))
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.shield(taking)
+        os.kill(pid, signal.SIGCONT)
+        await announce(live, tenant_id, 2, 3)
+        assert await taking == [2, 3]
+        assert follower.missed is None
+        monkeypatch.setattr(live_hub, "OUTAGE_SECONDS", 0.5)
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(Unavailable, match="go on after the last cursor"):
+            await take(follower, 1)
+        follower.close()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        await live.close()
+        await asyncio.to_thread(server.stop)
