@@ -268,13 +268,6 @@ async def _model(data: st.DataObject) -> None:
     assert got == [*range(start + 1, len(log) + 1)]
 
 
-@pytest.fixture
-def redis_root(tmp_path: Path) -> Path:
-    for name in ("secrets", "log"):
-        (tmp_path / name).mkdir(mode=0o700)
-    return tmp_path
-
-
 async def test_a_redis_that_restarts_costs_no_message_and_doubles_none(redis_root: Path) -> None:
     server = embedded_redis.start(redis_root, port=0)
     port = int(server.url.rsplit(":", 1)[1].partition("/")[0])
