@@ -92,6 +92,12 @@ SAMPLES_OF: dict[str, dict[str, Any]] = {
         "domains": ["example.com"],
     },
     "RatePlanLineInput": {"settings": {"unitPrice": "1"}},
+    "SetPaymentGatewayInput": {
+        "gateway": "standard.manual",
+        "settings": {"payee": "walk", "account": "walk"},
+    },
+    "SetNotifierInput": {"notifier": "standard.chat"},
+    "SendTestNotificationInput": {"notifier": "standard.chat"},
 }
 
 _FRESH = count()
