@@ -242,5 +242,5 @@ class UsedState(TenantTable, table=True):
     is_audited: ClassVar[bool] = False
     __table_args__ = (sa.UniqueConstraint("tenant_id", "state_hash"),)
 
-    state_hash: bytes
+    state_hash: bytes = hidden()
     expires_at: datetime = moment()
