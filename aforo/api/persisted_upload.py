@@ -9,6 +9,7 @@ from starlette.responses import Response
 from aforo.api.answers import Unreadable, decode_json, json_response
 from aforo.api.callers import caller_of
 from aforo.api.documents import Documents
+from aforo.api.origin import actor_of
 from aforo.api.requests import Refused, demand, demand_json, read_body
 from aforo.api.uploads import UploadRefused, checked, store
 from aforo.sdk.errors import Conflict, Invalid
@@ -32,7 +33,8 @@ class PersistedUpload:
         given = _documents_in(await read_body(request, bytes_max=BODY_BYTES_MAX))
         try:
             documents = await checked(self._documents, given)
-            async with runtime.scope(credential.caller.tenant_id) as scope:
+            by = actor_of(credential.caller, operation="uploadPersistedDocuments")
+            async with runtime.scope(credential.caller.tenant_id, by) as scope:
                 stored = await store(scope, documents)
         except UploadRefused as refused:
             faults = [

@@ -216,10 +216,15 @@ async def test_a_tenant_stores_so_many_and_no_more(
     assert refused["code"] == "INVALID"
 
 
-async def test_the_file_of_a_code_generator_is_taken_as_it_is(client: httpx2.AsyncClient) -> None:
+async def test_the_file_of_a_code_generator_is_taken_as_it_is(
+    client: httpx2.AsyncClient, graphql: GraphQL
+) -> None:
     file = {_hash(TENANT): TENANT, "5ab2c1a1": TYPENAME}
     first = await client.post("/v1/persisted-documents", json=file)
     assert (first.status_code, first.json()) == (200, {"stored": 2, "known": 0})
+    log = await graphql("{ auditLog(first: 20) { edges { node { action } } } }")
+    actions = [each["node"]["action"] for each in log["auditLog"]["edges"]]
+    assert "uploadPersistedDocuments" in actions
     assert (await client.post("/v1/persisted-documents", json=file)).json()["known"] == 2
     taken = await client.post("/v1/persisted-documents", json={"5ab2c1a1": TENANT})
     assert (taken.status_code, taken.json()["error"]["code"]) == (409, "DOCUMENT_ID_TAKEN")
