@@ -21,9 +21,11 @@ async def caller_of(runtime: Runtime, request: Request) -> Credential:
 
     Raises: `Refused` with 401 or 403, `Unavailable`.
     """
-    session = cookie(request, runtime.settings, SESSION)
-    if session is None or _HEADER in request.headers:
+    if _HEADER in request.headers:
         return await identify(runtime, bearer_token(request))
+    session = cookie(request, runtime.settings, SESSION)
+    if session is None:
+        return await identify(runtime, None)
     found = await _by_session(runtime, session)
     demand_csrf(request, runtime.settings, session, request.method)
     return found

@@ -84,6 +84,8 @@ class Operation:
     """What its executions share."""
     cost: int
     """In points, at least 1."""
+    constant: Mapping[str, str] | None = None
+    """The answer, where it is known beforehand."""
 
     @property
     def kind(self) -> OperationType:
@@ -97,6 +99,7 @@ class _Known:
     needs: Needs
     plans: Plans
     cost: OperationCost
+    constant: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,15 @@ class Documents:
             definition = _chosen(document, request.operation_name)
             known = valid.operations[id(definition)]  # Nodes compare by value, which takes long.
             cost = known.cost.of(request.variables)
-        return Operation(document, definition, request.variables, known.needs, known.plans, cost)
+        return Operation(
+            document,
+            definition,
+            request.variables,
+            known.needs,
+            known.plans,
+            cost,
+            known.constant,
+        )
 
     def check(self, query: str) -> None:
         """Whether a document could be run, whatever its variables. Raises `DocumentRefused`."""
@@ -139,6 +150,8 @@ class Documents:
 
     async def execute(self, operation: Operation, context: Context) -> Result:
         """Run a query or a mutation."""
+        if operation.constant is not None:
+            return ExecutionResult(dict(operation.constant), None)
         name = operation.definition.name
         result = execute(
             self._schema,
@@ -199,6 +212,7 @@ class Documents:
                 self._rules.needs(document, definition),
                 Plans(document),
                 OperationCost(self._schema, document, definition),
+                _constant(self._schema, definition),
             )
             for definition in document.definitions
             if isinstance(definition, OperationDefinitionNode)
@@ -210,6 +224,23 @@ class Documents:
         while self.remembered_characters > CACHED_CHARACTERS_MAX:
             oldest, _ = self._valid.popitem(last=False)
             self.remembered_characters -= len(oldest)
+
+
+def _constant(
+    schema: GraphQLSchema, operation: OperationDefinitionNode
+) -> Mapping[str, str] | None:
+    """The answer to a query for `__typename` alone, by which clients see whether we are there."""
+    root = schema.query_type
+    if root is None or operation.operation is not OperationType.QUERY:
+        return None
+    if operation.variable_definitions or operation.directives:
+        return None
+    answer = {}
+    for node in operation.selection_set.selections:
+        if not isinstance(node, FieldNode) or node.name.value != "__typename" or node.directives:
+            return None
+        answer[(node.alias or node.name).value] = root.name
+    return answer
 
 
 def first_field(operation: OperationDefinitionNode) -> str | None:

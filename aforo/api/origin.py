@@ -1,5 +1,6 @@
 """From where a request comes: known to whatever is done for it, for the audit log."""
 
+from functools import lru_cache
 from ipaddress import ip_address
 
 from starlette.requests import HTTPConnection
@@ -22,6 +23,7 @@ def actor_of(caller: Caller, *, operation: str | None = None) -> Actor:
     return Actor(kind, id=caller.id, label=caller.label, operation=operation).here()
 
 
+@lru_cache(maxsize=1_000)  # Of a busy client there are thousands of requests.
 def _checked(address: str) -> str | None:
     try:
         return str(ip_address(address))

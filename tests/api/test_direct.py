@@ -35,10 +35,12 @@ from strawberry.utils.await_maybe import await_maybe
 from aforo.api import direct
 from aforo.api.context import Context
 from aforo.api.direct import DirectExecutor, Plans
+from aforo.api.documents import Documents, Request
 from aforo.api.schema import schema as served
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
+from aforo.tenants.commands import NewTenant
 from aforo.tenants.queries import authenticate
 from tests.api import odd
 from tests.api.made_up import Argument, Writer, variables
@@ -202,6 +204,29 @@ async def test_made_up_queries_of_the_schema_that_is_served_get_the_stock_answer
         assert again == stock, print_ast(made[0])
         compared += 1
     assert compared > 200
+
+
+@pytest.mark.parametrize(
+    ("document", "is_constant"),
+    [
+        ("{ __typename }", True),
+        ("query Q { a: __typename __typename b: __typename a: __typename }", True),
+        ("{ __typename @skip(if: true) }", False),
+        ("{ ...F } fragment F on Query { __typename }", False),
+        ("query($b: Boolean = true) { __typename @include(if: $b) }", False),
+        ("mutation { __typename }", False),
+    ],
+)
+async def test_what_is_known_beforehand_is_what_the_stock_executor_says(
+    runtime: Runtime, tenant: NewTenant, document: str, is_constant: bool
+) -> None:
+    caller = await authenticate(runtime, tenant.key.token)
+    assert caller is not None
+    documents = Documents(odd.schema, introspection=True)
+    operation = documents.prepare(Request(document, {}, None))
+    assert (operation.constant is not None) == is_constant
+    ours = await documents.execute(operation, Context(runtime, caller, "a request"))
+    assert _written(ours) == _written(await _result(odd.schema, parse(document), {}, None, []))
 
 
 CUSTOMERS = """query($first: Int) { customers(first: $first) { edges { cursor node {
