@@ -5,11 +5,11 @@ conditions compare plain columns, because row security lets an index serve only 
 and functions such as `lower` can.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -48,6 +48,9 @@ class Listing(Generic[T]):
     table: type[T]
     where: tuple[sa.ColumnElement[bool], ...] = ()
     order: StrEnum = AgeOrder.OLDEST_FIRST
+    as_columns: bool = False
+    """Whether rows are read as plain tuples with the names of the columns: a page then takes a
+    third of the time, and its rows can be looked at, but not changed."""
 
     @property
     def column(self) -> str:
@@ -75,19 +78,31 @@ class Listing(Generic[T]):
         `first` is at most one more than `PAGE_MAX`: the one more tells that another page follows.
         """
         assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
-        query = sa.select(self.table).where(*self.where).limit(first)
+        wanted = self._columns() if self.as_columns else [self.table]
+        query = sa.select(*wanted).where(*self.where).limit(first)
         by = [col(self.table.id)]
         if self.column != "id":
             by.insert(0, col(getattr(self.table, self.column)))
         query = query.order_by(*(each.desc() if self.descending else each.asc() for each in by))
         if after is not None:
             query = query.where(self._past(by, after))
+        if self.as_columns:
+            return self._owned(scope, (await scope.db.execute(query)).all())
         return list(await scope.db.scalars(query))
 
     async def count(self, scope: Scope) -> int:
         """How many rows there are on all pages."""
         query = sa.select(sa.func.count()).select_from(self.table).where(*self.where)
         return await scope.db.scalar(query) or 0
+
+    def _columns(self) -> list[Any]:
+        return [getattr(self.table, each.key) for each in sa.inspect(self.table).column_attrs]
+
+    def _owned(self, scope: Scope, rows: Sequence[Any]) -> list[T]:
+        """The last wall, as it stands around rows that are objects."""
+        if any(row.tenant_id != scope.tenant_id for row in rows):
+            raise AssertionError(f"a {self.table.__name__} of another tenant in a tenant's list")
+        return cast("list[T]", list(rows))
 
     def _past(self, by: list[Any], after: Position | UUID) -> sa.ColumnElement[bool]:
         at = Position(None, after) if isinstance(after, UUID) else after
