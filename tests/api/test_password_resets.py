@@ -110,6 +110,19 @@ async def test_only_owners_and_admins_reset_and_nobody_above_or_himself(
     assert problem(missing) == ("NotFoundProblem", "NOT_FOUND", "memberId")
 
 
+async def test_a_member_of_another_tenant_is_answered_as_none(
+    people: People, runtime: Runtime
+) -> None:
+    elsewhere = TenantId((await create_tenant(runtime, name="Elsewhere")).tenant.tenant_id)
+    async with await member(runtime, elsewhere, f"x{people.email}") as stranger:
+        stranger_id = await id_of(stranger)
+    foreign, missing = [
+        await asked(people.owner, each) for each in (stranger_id, no_such("Member"))
+    ]
+    assert foreign == missing
+    assert problem(foreign) == ("NotFoundProblem", "NOT_FOUND", "memberId")
+
+
 async def test_no_tenant_resets_the_password_of_a_person_of_two(
     people: People, runtime: Runtime
 ) -> None:
