@@ -27,7 +27,7 @@ from aforo.webhooks.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from aforo.webhooks.turns import let_go_on, lock_endpoints
+from aforo.webhooks.turns import let_go_on, lock_endpoints, tell_couriers
 
 EVENTS_AT_ONCE = 500
 ROWS_AT_ONCE = 1_000
@@ -127,6 +127,7 @@ async def deliver_to(
     for start in range(0, len(rows), ROWS_AT_ONCE):
         await scope.db.execute(again, rows[start : start + ROWS_AT_ONCE])
     await let_go_on(scope, endpoint, {event.object_id for event in events})
+    await tell_couriers(scope)
 
 
 async def forget(scope: Scope) -> Counter[str]:

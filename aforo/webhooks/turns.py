@@ -31,12 +31,10 @@ async def lock_endpoints(db: AsyncSession, endpoint_ids: Iterable[UUID]) -> None
         await db.execute(_LOCK, {"endpoint_id": str(endpoint_id)})
 
 
-async def let_go_on(
-    scope: Scope, endpoint: WebhookEndpoint, object_ids: Collection[UUID] | None = None
-) -> None:
-    """Make the earliest waiting delivery of each object due, where none of it is due already.
+async def let_go_on(scope: Scope, endpoint: WebhookEndpoint, object_ids: Collection[UUID]) -> None:
+    """Make the earliest waiting delivery of each of these objects due, where none of it is already.
 
-    Of all objects where none are given. The caller holds the endpoint's lock.
+    The caller holds the endpoint's lock, and where it is no courier tells the couriers.
     """
     waiting, pending = sa.orm.aliased(WebhookDelivery), sa.orm.aliased(WebhookDelivery)
     busy = (
@@ -48,7 +46,6 @@ async def let_go_on(
         )
         .exists()
     )
-    of_objects = () if object_ids is None else (one_of(waiting.object_id, object_ids),)
     first = (
         sa.select(col(waiting.id))
         .ext(distinct_on(col(waiting.object_id)))
@@ -56,7 +53,7 @@ async def let_go_on(
             col(waiting.endpoint_id) == endpoint.id,
             col(waiting.state) == DeliveryState.WAITING,
             ~busy,
-            *of_objects,
+            one_of(waiting.object_id, object_ids),
         )
         .order_by(col(waiting.object_id), col(waiting.position))
     )
@@ -67,4 +64,8 @@ async def let_go_on(
         .values(state=DeliveryState.PENDING, next_at=due_at, lease_until=None, lease_id=None),
         execution_options={"synchronize_session": False},
     )
+
+
+async def tell_couriers(scope: Scope) -> None:
+    """Let the couriers look now, once this commits; they look every second anyway."""
     await scope.db.execute(_TELL)
