@@ -338,6 +338,7 @@ async def ask_for(owner: people.Browser, name: str, ids: dict[str, str]) -> None
 FIRST = {
     "enableWebhookEndpoint": "disableWebhookEndpoint",
     "removeIdentityProvider": "setIdentityProvider",
+    "removePersistedDocuments": "uploadPersistedDocuments",
 }
 """What another mutation has to do before, so that there is something to change."""
 
@@ -347,6 +348,10 @@ BETTER: dict[str, dict[str, Any]] = {
     "setIdentityProvider": {"issuer": "https://id.acme.test", "defaultRole": "ANALYST"},
     "removeIdentityProvider": {"issuer": "https://id.acme.test"},
     "replayWebhookEvents": {"from": "2026-11-20T00:00:00Z", "until": "2026-11-20T12:00:01Z"},
+    "uploadPersistedDocuments": {
+        "documents": [{"documentId": "walk", "text": "{ tenant { name } }"}]
+    },
+    "removePersistedDocuments": {"documentIds": ["walk"]},
     "createDiscount": {"kind": "PERCENTAGE", "amount": None, "currency": None},
 }
 """Members of inputs for which the walk makes up what is refused."""
