@@ -10,19 +10,24 @@ import sqlalchemy as sa
 from aforo.actions import queries as actions
 from aforo.billing import queries as billing
 from aforo.billing.models import BillRunState, InvoiceOrder, InvoiceState
+from aforo.callers import queries as callers
 from aforo.catalog import queries as catalog
 from aforo.catalog.models import CodeOrder
 from aforo.metering import queries as metering
 from aforo.sdk import Level
 from aforo.sdk.ids import TenantId
 from aforo.signals import queries as signals
+from aforo.storage.event_types import EventType
 from aforo.storage.listing import AgeOrder, Listing
 from aforo.storage.scope import Runtime, Scope
 from aforo.storage.tables import new_id
 from aforo.subscriptions import queries as subscriptions
 from aforo.subscriptions.models import Customer, CustomerOrder, SubscriptionOrder
-from aforo.tenants import members
+from aforo.tenants import audit_log, members
 from aforo.tenants import queries as tenants
+from aforo.tenants.audit_log import AuditOrder
+from aforo.webhooks import queries as webhooks
+from aforo.webhooks.models import DeliveryState
 from tests.conftest import NOW
 
 SOME = UUID(int=1)
@@ -43,6 +48,12 @@ def listings() -> Iterator[tuple[str, Listing[Any]]]:
         ("API keys", tenants.api_keys, {}),
         ("members", members.members, {}),
         ("invitations", members.invitations, {}),
+        ("portal tokens", tenants.portal_tokens, {"customer_id": SOME}),
+        ("persisted documents", callers.persisted_documents, {}),
+        ("webhook endpoints", webhooks.endpoints, {}),
+        ("webhook deliveries", webhooks.deliveries, {"endpoint_id": SOME}),
+        ("webhook deliveries", webhooks.deliveries, {"state": DeliveryState.EXHAUSTED}),
+        ("webhook deliveries", webhooks.deliveries, {"kind": EventType.SIGNAL_FIRED}),
     ]
     by_code = [
         (name, getattr(catalog, name), {"code": "x"})
@@ -60,8 +71,13 @@ def listings() -> Iterator[tuple[str, Listing[Any]]]:
         ("invoices", billing.invoices, {"customer_id": SOME}),
         ("invoices", billing.invoices, {"state": InvoiceState.DRAFT}),
     ]
+    logged: list[tuple[str, Callable[..., Listing[Any]], dict[str, object]]] = [
+        ("audit entries", audit_log.audit_entries, {"actor_id": SOME}),
+        ("audit entries", audit_log.audit_entries, {"action": "x"}),
+    ]
     for kinds, orders in (
         (by_age, AgeOrder),
+        (logged, AuditOrder),
         (by_code, CodeOrder),
         (named, CustomerOrder),
         (billed, InvoiceOrder),
@@ -127,9 +143,11 @@ def a_value(listing: Listing[Any]) -> object:
 
 
 def below(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The path of the rows; a subplan belongs to the wall around a portal's customer."""
     yield plan
     for part in plan.get("Plans", ()):
-        yield from below(part)
+        if part["Parent Relationship"] == "Outer":
+            yield from below(part)
 
 
 PAGES_WITH_ADDITIONS = 5
