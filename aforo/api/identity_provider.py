@@ -25,15 +25,21 @@ class IdentityProvider:
     start_path: str = strawberry.field(
         description="Where a browser begins to sign in; `?returnTo=/path` says where it ends."
     )
+    callback_path: str = strawberry.field(
+        description="Where the provider sends it back: with our origin before it, the redirect URI "
+        "to register there."
+    )
 
     @classmethod
     def from_row(cls, row: models.IdentityProvider) -> Self:
+        path = f"/auth/oidc/{global_id('Tenant', row.tenant_id)}"
         return cls(
             issuer=row.issuer,
             client_id=row.client_id,
             domains=row.domains,
             default_role=row.default_role,
-            start_path=f"/auth/oidc/{global_id('Tenant', row.tenant_id)}/start",
+            start_path=f"{path}/start",
+            callback_path=f"{path}/callback",
         )
 
 

@@ -1,6 +1,7 @@
 """Signing in at the tenant's identity provider, under `/auth/oidc`: there and back."""
 
 from http import HTTPStatus
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -15,6 +16,7 @@ from aforo.api.cookies import (
     set_cookie,
     set_session,
 )
+from aforo.api.relay import global_id
 from aforo.api.requests import Refused
 from aforo.storage.scope import Runtime
 from aforo.tenants.oidc import FLOW_LIFE, Flow, NotSignedIn, is_return_path, refused_by_provider
@@ -22,7 +24,9 @@ from aforo.tenants.providers import Providers
 from aforo.tenants.single_sign_on import arrive, depart
 
 COOKIE = "aforo_oidc"
-CALLBACK = "/auth/oidc/callback"
+CALLBACK = "/auth/oidc/{tenant}/callback"
+"""Of each tenant its own: at one for all, a tenant's provider could have the answer of another one
+sent back as its own, and would be handed the code in it (RFC 9700, 4.4)."""
 RETURN_TO = "/auth/session"
 PARAMETER_CHARACTERS_MAX = 4_096
 
@@ -55,7 +59,7 @@ class SignOn:
             self._providers,
             tenant_id=tenant_id,
             return_to=return_to,
-            redirect_uri=_redirect_uri(request),
+            redirect_uri=_redirect_uri(request, tenant_id),
         )
         response = RedirectResponse(departure.url, HTTPStatus.SEE_OTHER)
         sealed = departure.flow.sealed(runtime.settings.key_pepper)
@@ -78,7 +82,7 @@ class SignOn:
             flow,
             code=code,
             issuer=given.get("iss"),
-            redirect_uri=_redirect_uri(request),
+            redirect_uri=_redirect_uri(request, flow.tenant_id),
             client=client(request),
         )
         response = RedirectResponse(flow.return_to, HTTPStatus.SEE_OTHER)
@@ -94,12 +98,13 @@ def _flow(request: Request) -> Flow:
     flow = Flow.opened(kept, pepper=settings.key_pepper, now=now) if kept else None
     if flow is None:
         raise NotSignedIn("this browser began no sign-in in the last ten minutes: begin again")
-    if not flow.is_answered_by(request.query_params.get("state", "")):
+    is_of_tenant = request.path_params["tenant"] == global_id("Tenant", flow.tenant_id)
+    if not is_of_tenant or not flow.is_answered_by(request.query_params.get("state", "")):
         raise NotSignedIn("the answer belongs to another sign-in: begin again")
     return flow
 
 
-def _redirect_uri(request: Request) -> str:
+def _redirect_uri(request: Request, tenant_id: UUID) -> str:
     settings = runtime_of(request).settings
     origin = origin_of(request, settings)
     if not settings.public_url and not is_loopback(request.url.hostname or ""):
@@ -110,4 +115,4 @@ def _redirect_uri(request: Request) -> str:
             "set AFORO_PUBLIC_URL to the origin that browsers see: sign-in at an identity "
             "provider returns there",
         )
-    return f"{origin}{CALLBACK}"
+    return f"{origin}{CALLBACK.format(tenant=global_id('Tenant', tenant_id))}"

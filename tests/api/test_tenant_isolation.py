@@ -35,7 +35,7 @@ OURS, THEIRS, NOBODYS = "zzours", "zztheirs", "zznobody"
 OF_PEOPLE = {
     "/auth/csrf",
     "/auth/invitation",
-    "/auth/oidc/callback",
+    "/auth/oidc/{tenant}/callback",
     "/auth/oidc/{tenant}/start",
     "/auth/password",
     "/auth/password/reset",

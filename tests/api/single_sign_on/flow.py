@@ -13,7 +13,8 @@ from tests.api.single_sign_on.provider import CLIENT_ID, CLIENT_SECRET, Provider
 SET = """
 mutation($input: SetIdentityProviderInput!) {
   setIdentityProvider(input: $input) {
-    __typename ... on IdentityProvider { issuer clientId domains defaultRole startPath }
+    __typename
+    ... on IdentityProvider { issuer clientId domains defaultRole startPath callbackPath }
     ... on Problem { code message field }
   }
 }
@@ -44,7 +45,9 @@ async def at_provider(response: httpx2.Response) -> str:
         back = await client.get(response.headers["location"])
     assert back.status_code == 303, back.text
     location: str = back.headers["location"]
-    assert location.startswith(f"{ORIGIN}/auth/oidc/callback?")
+    path = urlsplit(location).path
+    assert location.startswith(f"{ORIGIN}/auth/oidc/")
+    assert path.endswith("/callback")
     return location
 
 

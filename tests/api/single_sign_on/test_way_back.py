@@ -2,16 +2,20 @@
 
 import dataclasses
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
+import httpx2
 import pytest
 
+from aforo.api.relay import global_id
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
-from tests.api.people import Browser, browser, error_of
+from aforo.tenants.commands import create_tenant
+from tests.api.people import Browser, browser, error_of, member
 from tests.api.single_sign_on.flow import at_provider, changed, sign_in, start, trust
-from tests.api.single_sign_on.provider import Provider
+from tests.api.single_sign_on.provider import Provider, providing
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +56,39 @@ async def test_an_answer_to_another_browser_is_not_taken(
     for wrong in ({"state": "x"}, {"state": "é"}, {"code": ""}, {"iss": "https://evil.test"}):
         assert error_of(await bea.get(changed(back, **wrong))) == (401, "SIGN_IN_FAILED")
     assert (await bea.get(back)).status_code == 303
+
+
+async def test_the_provider_of_one_tenant_gets_no_code_of_anothers(
+    bea: Browser,
+    owner: Browser,
+    provider: Provider,
+    runtime: Runtime,
+    tenant_id: TenantId,
+    clock: MovableClock,
+    mark: str,
+) -> None:
+    await trust(owner, provider, mark, defaultRole="ANALYST")
+    evil = (await create_tenant(runtime, name="Evil")).tenant
+    evil_id = TenantId(evil.tenant_id)
+    async with (
+        providing(clock) as theirs,
+        await member(runtime, evil_id, f"eve@{mark}.example") as eve,
+        browser(runtime) as thief,
+    ):
+        await trust(eve, theirs, mark)
+        # Eve's own sign-in at Bea's tenant, the code for which is to be Bea's.
+        wanted = (await start(thief, tenant_id)).headers["location"]
+        # Bea follows a link to Eve's tenant, whose provider sends her on to her own one, with
+        # the state of where she is and all else of Eve's request; an answer names no issuer.
+        lured = parse_qs(urlsplit((await start(bea, evil_id)).headers["location"]).query)
+        async with httpx2.AsyncClient() as client:
+            sent_on = await client.get(changed(wanted, state=lured["state"][0]))
+        back = sent_on.headers["location"].partition("&iss=")[0]
+        assert error_of(await bea.get(back)) == (401, "SIGN_IN_FAILED")
+        assert "/token" not in theirs.asked
+        there = back.replace(global_id("Tenant", tenant_id), global_id("Tenant", evil_id))
+        assert error_of(await bea.get(there)) == (401, "SIGN_IN_FAILED")
+        assert theirs.asked[-1] == "/token", "only what was sent to it reaches it"
 
 
 async def test_a_sign_in_takes_ten_minutes_at_most(

@@ -42,10 +42,10 @@ async def test_whoever_was_invited_comes_in_by_a_verified_address(
 async def test_the_request_to_the_provider_has_all_that_the_flow_needs(
     bea: Browser, owner: Browser, provider: Provider, tenant_id: TenantId, mark: str
 ) -> None:
-    await trust(owner, provider, mark)
+    made = await trust(owner, provider, mark)
     first, second = [await start(bea, tenant_id) for _ in range(2)]
     asked = parse_qs(urlsplit(first.headers["location"]).query)
-    assert asked["redirect_uri"] == [f"{ORIGIN}/auth/oidc/callback"]
+    assert asked["redirect_uri"] == [f"{ORIGIN}{made['callbackPath']}"]
     for name in ("state", "nonce", "code_challenge"):
         assert asked[name] != parse_qs(urlsplit(second.headers["location"]).query)[name]
     [cookie] = first.headers.get_list("set-cookie")
