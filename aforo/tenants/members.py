@@ -77,11 +77,11 @@ async def invite(
     member = await _member_of_email(scope, address)
     if member is not None and member.state is MemberState.ACTIVE:
         raise Conflict("a member has this address already", code="MEMBER_EXISTS", field="email")
-    await scope.db.execute(
-        sa.update(Invitation)
-        .where(col(Invitation.email) == address, *_is_open(scope))
-        .values(revoked_at=scope.now)
-    )
+    earlier = sa.select(Invitation).where(col(Invitation.email) == address, *_is_open(scope))
+    for row in await scope.db.scalars(earlier.with_for_update()):
+        # Else who may not take an invitation back would do so by a lesser one.
+        granter.check_may_change(row.role, field="email")
+        row.revoked_at = scope.now
     count = sa.select(sa.func.count()).select_from(Invitation).where(*_is_open(scope))
     if (await scope.db.scalar(count) or 0) >= OPEN_INVITATIONS_MAX:
         raise Conflict(

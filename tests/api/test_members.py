@@ -147,6 +147,20 @@ async def test_only_an_owner_makes_or_removes_owners(
     assert promoted["__typename"] == "Member"
 
 
+async def test_a_lesser_invitation_does_not_take_an_owners_back(
+    people: dict[str, Person], runtime: Runtime, mark: str
+) -> None:
+    email = f"new@{mark}.example"
+    made = (await people["owner"].graphql(INVITE, email=email, role="OWNER"))["inviteMember"]
+    lesser = await people["admin"].graphql(INVITE, email=email, role="DEVELOPER")
+    assert problem(lesser["inviteMember"]) == ("InvalidProblem", "ROLE_NOT_HELD", "email")
+    async with browser(runtime) as opened:
+        accepted = await opened.post(
+            "/auth/invitation", token=made["token"], name="New", password=PASSWORD
+        )
+        assert accepted.json()["member"]["role"] == "OWNER"
+
+
 async def test_a_developer_reads_members_and_changes_none(people: dict[str, Person]) -> None:
     assert (await people["developer"].graphql(MEMBERS))["members"]["edges"]
     answer = await people["developer"].browser.graphql(
