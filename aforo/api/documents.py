@@ -29,7 +29,7 @@ from aforo.api.context import Context
 from aforo.api.cost import OperationCost
 from aforo.api.direct import DirectExecutor, Plans
 from aforo.api.errors import LimitExceeded
-from aforo.api.limits import TOKENS_MAX, check_document
+from aforo.api.limits import CHARACTERS_MAX, TOKENS_MAX, check_document
 from aforo.api.permissions import Needs, Rules
 from aforo.api.sharing import SharedResults
 from aforo.sdk.errors import Invalid
@@ -263,6 +263,8 @@ def _refusing() -> Iterator[None]:
 
 
 def _parsed(query: str) -> DocumentNode:
+    if len(query) > CHARACTERS_MAX:
+        raise LimitExceeded("characters", asked=len(query), maximum=CHARACTERS_MAX)
     try:
         return parse(
             query,

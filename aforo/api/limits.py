@@ -25,6 +25,8 @@ from aforo.api.errors import LimitExceeded
 from aforo.sdk.errors import Invalid
 
 BODY_BYTES_MAX = 1024 * 1024
+CHARACTERS_MAX = 100_000
+"""Of a document: in a token there may be any number of them, and the lexer takes its time."""
 TOKENS_MAX = 4_000
 DEPTH_MAX = 10
 INTROSPECTION_DEPTH_MAX = 16
@@ -34,6 +36,8 @@ DIRECTIVES_OF_ONE_MAX = 5
 """On one field or fragment: each that is unknown would come back as an error of its own."""
 FIELDS_MAX = 500
 DEFINITIONS_MAX = 50
+SPREADS_MAX = 200
+"""Of fragments, as written: validation compares what each brings with what the others do."""
 NAME_CHARACTERS_MAX = 128
 """Aliases come back with every object, a thousand times in one answer."""
 REPEATS_MAX = 10_000
@@ -81,7 +85,7 @@ def _check_written(document: DocumentNode) -> None:
     """The document as written. These bounds keep validation, which compares fields pairwise, and
     every pass after this one short."""
     _limit("definitions", len(document.definitions), DEFINITIONS_MAX)
-    directives = 0
+    directives = spreads = 0
     names: Counter[str] = Counter()
     stack: list[tuple[Node, int]] = [(document, 0)]
     while stack:
@@ -89,10 +93,12 @@ def _check_written(document: DocumentNode) -> None:
         if isinstance(node, FieldNode):
             names[(node.alias or node.name).value] += 1
         directives += _checked_directives(node)
+        spreads += isinstance(node, FragmentSpreadNode)
         _limit("levels of nesting", nesting, NESTING_MAX)
         stack.extend((child, nesting + 1) for child in _children(node))
     _limit("fields", names.total(), FIELDS_MAX)
     _limit("directives", directives, DIRECTIVES_MAX)
+    _limit("spreads of fragments", spreads, SPREADS_MAX)
     pairs = sum(times * (times - 1) // 2 for times in names.values())
     _limit("pairs of fields of one name", pairs, REPEATS_MAX)
 

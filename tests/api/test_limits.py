@@ -16,12 +16,14 @@ from aforo.api.documents import (
 from aforo.api.errors import format_errors
 from aforo.api.limits import (
     ALIASES_MAX,
+    CHARACTERS_MAX,
     DEFINITIONS_MAX,
     DEPTH_MAX,
     DIRECTIVES_MAX,
     DIRECTIVES_OF_ONE_MAX,
     FIELDS_MAX,
     NAME_CHARACTERS_MAX,
+    SPREADS_MAX,
     TOKENS_MAX,
 )
 from tests.api.small import schema
@@ -80,6 +82,10 @@ def test_the_document_itself_is_bounded() -> None:
     assert _code("{ " + f"hello {skips} " * (DIRECTIVES_MAX + 1) + "}") == "LIMIT_EXCEEDED"
     many = " ".join(f"query Q{number} {{ hello }}" for number in range(DEFINITIONS_MAX + 1))
     assert _code(many) == "LIMIT_EXCEEDED"
+    for spreads, code in ((SPREADS_MAX, None), (SPREADS_MAX + 1, "LIMIT_EXCEEDED")):
+        assert _code("{ " + "...F " * spreads + "} fragment F on Query { hello }") == code
+    assert _code("{ hello }".ljust(CHARACTERS_MAX)) is None
+    assert _code("{ hello }".ljust(CHARACTERS_MAX + 1)) == "LIMIT_EXCEEDED"
     assert _code("{ hello " * TOKENS_MAX + "}" * TOKENS_MAX) == "GRAPHQL_PARSE_FAILED"
     assert _code("#\n" * (TOKENS_MAX + 1) + "{ hello }") == "GRAPHQL_PARSE_FAILED"
 
