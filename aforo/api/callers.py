@@ -44,6 +44,14 @@ async def caller_of_socket(
     return await _by_session(runtime, session)
 
 
+async def looked_at_again(runtime: Runtime, credential: Credential) -> Credential:
+    """Who presented it, by what he may do now: a socket lives long, and each operation on it is a
+    request. Raises: `Refused` with 401, `Unavailable`."""
+    if credential.is_session:
+        return await _by_session(runtime, credential.token)
+    return await identify(runtime, credential.token)
+
+
 async def recognised(runtime: Runtime, credentials: Iterable[Credential]) -> dict[str, Caller]:
     """Who presents these, looked at again, by token; nobody's are absent. To look is no use."""
     keys: set[str] = set()

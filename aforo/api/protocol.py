@@ -2,7 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections import Counter
+from collections.abc import AsyncGenerator, Hashable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
@@ -35,10 +36,15 @@ from aforo.storage.savepoints import Savepoints
 from aforo.storage.scope import Runtime
 from aforo.telemetry.metrics import GRAPHQL_OPERATIONS, STREAMS
 from aforo.telemetry.tracing import span
+from aforo.tenants.queries import Caller
 
 OPERATION_TIMEOUT_SECONDS = 30
 STREAMS_MAX = 2_000
-"""Subscriptions of one process, over every transport."""
+"""Subscriptions of one process, over every transport,"""
+STREAMS_OF_TENANT_MAX = 1_500
+"""of one tenant, so that there is room for others,"""
+STREAMS_OF_CUSTOMER_MAX = 100
+"""and of the portals of one customer, whose users are strangers to the tenant."""
 
 BAD_INPUT = "BAD_USER_INPUT"
 
@@ -70,7 +76,7 @@ class Answer:
 
 
 class StreamLimitReached(Unavailable):
-    """This process has as many subscriptions as it takes."""
+    """This process has as many subscriptions as it takes, of all or of one."""
 
     code = "TOO_MANY_SUBSCRIPTIONS"
 
@@ -84,7 +90,8 @@ class GraphQLService:
         self._documents = documents
         self.admission = Admission(runtime, documents)
         self._idempotency = Idempotency(runtime)
-        self._subscriptions = 0
+        self._streams: Counter[Hashable] = Counter()
+        """Open subscriptions, by whose they are."""
 
     async def execute(
         self, asked: Request, operation: Operation, credential: Credential, request_id: str
@@ -176,11 +183,12 @@ class GraphQLService:
         return Subscription(context, self._answers(operation, context))
 
     async def _answers(self, operation: Operation, context: Context) -> AsyncGenerator[Answer]:
-        if self._subscriptions >= STREAMS_MAX:
+        places = rooms(context.caller)
+        if any(self._streams[whose] >= most for whose, most in places.items()):
             full = StreamLimitReached("this server has no room for another subscription; try later")
             yield answer_to(GraphQLError(full.message, original_error=full), context.request_id)
             return
-        self._subscriptions += 1
+        self._streams.update(places.keys())
         STREAMS.inc()
         try:
             started = await self._documents.subscribe(operation, context)
@@ -200,7 +208,10 @@ class GraphQLService:
             wrapped = GraphQLError(str(error), original_error=error)
             yield answer_to(wrapped, context.request_id)
         finally:
-            self._subscriptions -= 1
+            self._streams.subtract(places.keys())
+            for whose in places:
+                if not self._streams[whose]:
+                    del self._streams[whose]
             STREAMS.dec()
 
 
@@ -309,6 +320,17 @@ def _told(answer: Answer, context: Context) -> Answer:
     return dataclasses.replace(
         answer, body={**answer.body, "extensions": extensions}, cursor=extensions["cursor"]
     )
+
+
+def rooms(caller: Caller) -> Mapping[Hashable, int]:
+    """How many subscriptions there may be beside this caller's, by whose they are."""
+    found: dict[Hashable, int] = {
+        "everybody": STREAMS_MAX,
+        caller.tenant_id: STREAMS_OF_TENANT_MAX,
+    }
+    if caller.customer_id is not None:
+        found[caller.tenant_id, caller.customer_id] = STREAMS_OF_CUSTOMER_MAX
+    return found
 
 
 def _answer(result: ExecutionResult, request_id: str) -> Answer:

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from aforo.api.answers import Unreadable, decode_json, encode_json
-from aforo.api.callers import caller_of_socket
+from aforo.api.callers import caller_of_socket, looked_at_again
 from aforo.api.documents import DocumentRefused
 from aforo.api.ending import end_all
 from aforo.api.errors import FormattedError, masked
@@ -223,6 +223,7 @@ class _Connection:
     ) -> list[FormattedError]:
         """Send what an operation gives; the errors if nothing was executed."""
         asked = read_request(payload)
+        credential = await looked_at_again(self._service.runtime, credential)
         asked, operation = await self._service.admission.admit(asked, credential.caller, {})
         if operation.kind is not OperationType.SUBSCRIPTION:
             answer = await self._service.execute(asked, operation, credential, self._request_id)

@@ -1,17 +1,22 @@
 """graphql-transport-ws with real frames against a real server."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from uuid import uuid4
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from aforo.api import documents, protocol, streams, websocket
 from aforo.api.app import create_app
+from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key, revoke_api_key
+from aforo.tenants.models import Environment
 from aforo.tenants.permissions import Permission
+from aforo.tenants.queries import Caller, CallerKind
 from tests.api import small
 from tests.api.server import Socket, serving, socket_to
 
@@ -319,6 +324,48 @@ async def test_a_revoked_key_loses_its_streams(
     assert (code, "revoked" in reason) == (4401, True)
     async with asyncio.timeout(5):
         await small.WATCH.closed.wait()
+
+
+async def test_a_revoked_key_runs_nothing_more_on_a_socket_that_is_open(
+    port: int, runtime: Runtime, tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "RECHECK_SECONDS", 600)
+    async with socket_to(port, token=tenant.key.token) as socket:
+        await socket.initialise()
+        async with runtime.scope(tenant.key.row.tenant_id) as scope:
+            await revoke_api_key(scope, api_key_id=tenant.key.row.id)
+        await socket.subscribe("{ hello }")
+        [error] = (await socket.receive())["payload"]
+    assert error["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+async def test_a_tenant_and_the_portals_of_a_customer_have_their_part_of_the_streams(
+    port: int, tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "STREAMS_OF_TENANT_MAX", 1)
+    small.WATCH.closed.clear()
+    async with socket_to(port, token=tenant.key.token) as socket:
+        await socket.initialise()
+        await socket.subscribe("subscription { forever }", id_="a")
+        assert "data" in (await socket.receive())["payload"]
+        await socket.subscribe("subscription { forever }", id_="b")
+        [error] = (await socket.receive())["payload"]["errors"]
+        assert error["extensions"]["code"] == "TOO_MANY_SUBSCRIPTIONS"
+        assert (await socket.receive())["type"] == "complete"
+        await socket.send({"type": "complete", "id": "a"})
+        async with asyncio.timeout(5):
+            await small.WATCH.closed.wait()
+        await socket.subscribe("subscription { count(to: 1) }", id_="c")
+        assert (await socket.receive())["payload"]["data"] == {"count": 0}
+
+
+def test_a_portal_counts_for_its_customer_its_tenant_and_everybody() -> None:
+    tenant_id, customer_id = TenantId(uuid4()), CustomerId(uuid4())
+    key = Caller(tenant_id, CallerKind.API_KEY, uuid4(), frozenset(), Environment.LIVE)
+    portal = dataclasses.replace(key, kind=CallerKind.PORTAL, customer_id=customer_id)
+    assert protocol.rooms(key) == {"everybody": 2_000, tenant_id: 1_500}
+    of_customer = {(tenant_id, customer_id): 100}
+    assert protocol.rooms(portal) == protocol.rooms(key) | of_customer
 
 
 async def test_a_reader_that_takes_nothing_costs_no_memory(socket: Socket) -> None:
