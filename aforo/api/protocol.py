@@ -46,6 +46,9 @@ STREAMS_OF_TENANT_MAX = 1_500
 STREAMS_OF_CUSTOMER_MAX = 100
 """and of the portals of one customer, whose users are strangers to the tenant."""
 
+NESTING_MAX = 100
+"""Of variables."""
+
 BAD_INPUT = "BAD_USER_INPUT"
 
 log = structlog.get_logger()
@@ -243,8 +246,7 @@ def read_request(value: object) -> Request:
         raise _bad_request("`variables` is a JSON object")
     if not isinstance(extensions, dict | None):
         raise _bad_request("`extensions` is a JSON object")
-    if _has_nul(variables):
-        raise Refused(400, "BAD_TEXT", "text cannot contain the character U+0000")
+    _check_values(variables)
     extensions = extensions or {}
     query, document_id, is_apollo = _document_of(value, extensions.get("persistedQuery"))
     key = extensions.get("idempotencyKey")
@@ -365,15 +367,19 @@ def _bad_request(message: str) -> Refused:
     return Refused(400, "BAD_REQUEST", message)
 
 
-def _has_nul(value: object) -> bool:
-    stack = [value]
+def _check_values(variables: object) -> None:
+    """Raise `Refused` with 400 for text that nothing can hold, and for nesting that no type has:
+    what goes down level by level would run out of stack."""
+    stack = [(variables, 0)]
     while stack:
-        match stack.pop():
+        value, nesting = stack.pop()
+        if nesting > NESTING_MAX:
+            message = f"`variables` are nested deeper than {NESTING_MAX} levels"
+            raise Refused(400, "LIMIT_EXCEEDED", message)
+        match value:
             case str() as text if "\0" in text:
-                return True
+                raise Refused(400, "BAD_TEXT", "text cannot contain the character U+0000")
             case dict() as entries:
-                stack += entries.keys()
-                stack += entries.values()
+                stack += [(each, nesting + 1) for each in (*entries.keys(), *entries.values())]
             case list() as items:
-                stack += items
-    return False
+                stack += [(each, nesting + 1) for each in items]

@@ -252,6 +252,17 @@ async def test_a_key_that_is_none_is_refused(client: httpx2.AsyncClient, key: st
         assert response.json()["errors"][0]["extensions"]["code"] == "BAD_IDEMPOTENCY_KEY"
 
 
+async def test_deep_variables_are_the_clients_mistake_with_a_key_too(
+    client: httpx2.AsyncClient, graphql: GraphQL
+) -> None:
+    for nesting, status in ((protocol.NESTING_MAX - 1, 200), (400, 400)):
+        deep = json.loads('{"a":' * nesting + "1" + "}" * nesting)
+        answer = await post(client, f"key-{nesting}", input=product(f"p{nesting}"), more=deep)
+        assert answer.status_code == status, answer.text
+    assert answer.json()["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
+    assert await codes(graphql) == [f"p{protocol.NESTING_MAX - 1}"]
+
+
 async def test_a_query_takes_no_notice_of_a_key(client: httpx2.AsyncClient) -> None:
     for query in ("{ __typename }", "{ tenant { name } }"):
         answer = await post(client, "key-1", query)
