@@ -1,8 +1,9 @@
 """Identity providers: which one a tenant trusts, and what each says of itself, kept for a while."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -112,6 +113,7 @@ class _Known:
     keys: list[Mapping[str, Any]] | None = None
     keys_at: datetime | None = None
     failure: str | None = None
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Providers:
@@ -124,16 +126,17 @@ class Providers:
     async def metadata(self, issuer: str) -> Metadata:
         """Where a provider's endpoints are. Raises `NotSignedIn`."""
         known = self._fresh(issuer)
-        if known.failure is not None:
-            raise NotSignedIn(known.failure)
-        if known.metadata is None:
-            try:
-                document = await self._document(issuer.rstrip("/") + DISCOVERY)
-                known.metadata = metadata_of(document, issuer=issuer)
-            except NotSignedIn as error:
-                known.failure = error.message
-                raise
-        return known.metadata
+        async with known.asking:  # Strangers who come at once cause one call.
+            if known.failure is not None:
+                raise NotSignedIn(known.failure)
+            if known.metadata is None:
+                try:
+                    document = await self._document(issuer.rstrip("/") + DISCOVERY)
+                    known.metadata = metadata_of(document, issuer=issuer)
+                except NotSignedIn as error:
+                    known.failure = error.message
+                    raise
+            return known.metadata
 
     async def key(self, metadata: Metadata, token: str) -> Mapping[str, Any]:
         """The key that signed a token. Raises `NotSignedIn`."""

@@ -1,5 +1,6 @@
 """The way back from a provider: taken once, in time, by the browser that began it."""
 
+import asyncio
 import dataclasses
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -144,6 +145,22 @@ async def test_without_a_known_origin_nobody_is_sent_anywhere(
     async with browser(dataclasses.replace(runtime, settings=settings)) as opened:
         opened.client.headers["Host"] = "evil.test"
         assert error_of(await start(opened, tenant_id)) == (503, "PUBLIC_URL_NEEDED")
+
+
+@pytest.mark.parametrize("down", [set(), {"/.well-known/openid-configuration"}])
+async def test_a_crowd_of_strangers_causes_one_call(
+    bea: Browser,
+    owner: Browser,
+    provider: Provider,
+    tenant_id: TenantId,
+    mark: str,
+    down: set[str],
+) -> None:
+    await trust(owner, provider, mark)
+    provider.down = down
+    answers = await asyncio.gather(*(start(bea, tenant_id) for _ in range(5)))
+    assert {each.status_code for each in answers} == {401 if down else 303}
+    assert provider.asked == ["/.well-known/openid-configuration"]
 
 
 async def test_a_provider_that_takes_its_secret_in_the_body_gets_it_there(
