@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
+from ipaddress import IPv6Address, ip_address
 from math import ceil
 
 import sqlalchemy as sa
@@ -81,6 +82,8 @@ async def count_try(runtime: Runtime, **of: str) -> Tried:
     """
     now = runtime.clock.now()
     # In one order everywhere, so that no two wait for each other.
+    if Counted.ADDRESS in of:
+        of[Counted.ADDRESS] = network_of(of[Counted.ADDRESS])
     buckets = [(kind, _bucket(kind, of[kind], runtime)) for kind in Counted if kind in of]
     waits = []
     async with runtime.system("count a sign-in") as db:
@@ -91,6 +94,18 @@ async def count_try(runtime: Runtime, **of: str) -> Tried:
     if waits:
         raise TooManyTries(max(1, ceil(max(waits).total_seconds())))
     return Tried(runtime, buckets)
+
+
+def network_of(address: str) -> str:
+    """What one subscriber has of addresses: one of IPv4, but of IPv6 a network of 64 bits, in which
+    he could come from another address with every try."""
+    try:
+        found = ip_address(address)
+    except ValueError:  # A socket of the file system, or what a proxy made up.
+        return address
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return str(IPv6Address(int(found) >> 64 << 64))
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def _counting(kind: Counted, bucket: int, now: datetime) -> sa.Executable:

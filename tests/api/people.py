@@ -26,7 +26,7 @@ class Browser:
 
     def __init__(self, app: Starlette, *, address: str | None = None) -> None:
         # One of its own, else the failures of all tests would be counted together.
-        address = address or f"2001:db8::{randrange(2**16):x}:{randrange(2**16):x}"
+        address = address or f"2001:db8:{randrange(2**16):x}:{randrange(2**16):x}::1"
         self.client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app, client=(address, 50_000)),
             base_url=ORIGIN,

@@ -336,15 +336,34 @@ async def test_tries_at_the_same_time_are_all_counted(
 async def test_a_network_address_is_tried_a_hundred_times_in_a_quarter_of_an_hour(
     runtime: Runtime, ann: Browser, email: str, clock: MovableClock
 ) -> None:
-    address = f"2001:db8:1::{uuid4().hex[:4]}"
-    async with browser(runtime, address=address) as noisy, browser(runtime) as quiet:
+    network = f"2001:db8:1:{uuid4().hex[:4]}"
+    async with (
+        browser(runtime, address=f"{network}::1") as noisy,
+        browser(runtime, address=f"{network}:1:2:3:4") as next_door,
+        browser(runtime) as quiet,
+    ):
         for _ in range(throttle.TRIES_MAX[throttle.Counted.ADDRESS]):
             unknown = await noisy.post("/auth/invitation", token="x", name="x", password="x")
             assert error_of(unknown) == (404, "INVITATION_OVER")
-        assert error_of(await noisy.sign_in(email)) == (429, "TOO_MANY_TRIES")
+        for same in (noisy, next_door):
+            assert error_of(await same.sign_in(email)) == (429, "TOO_MANY_TRIES")
         assert (await quiet.sign_in(email)).status_code == 200
         clock.advance(timedelta(minutes=15))
         assert (await noisy.sign_in(email)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("198.51.100.7", "198.51.100.7"),
+        ("::ffff:198.51.100.7", "198.51.100.7"),
+        ("", ""),
+        ("unix:", "unix:"),
+    ],
+)
+def test_a_subscribers_network_counts_as_one(address: str, network: str) -> None:
+    assert throttle.network_of(address) == network
 
 
 async def test_behind_a_proxy_the_address_is_the_one_that_the_proxy_saw(
