@@ -266,8 +266,10 @@ async def test_lists_are_read_with_one_statement_per_kind_of_thing(
             } } } }"""
         )
     assert len(data["offerings"]["edges"]) == 4
+    # What the caller may do is looked up now and then, and remembered in between.
+    read = [statement for statement in seen if "FROM api_policy" not in statement]
     # offerings, products, rate plans, lines, entitlements, meters
-    assert len(seen) == 6
+    assert len(read) == 6
 
 
 async def test_the_contents_of_offerings_take_four_statements(
