@@ -23,6 +23,7 @@ from aforo.signals.commands import detect, set_detector_settings
 from aforo.signals.models import Signal
 from aforo.storage.clock import MovableClock
 from aforo.storage.jobs import Job, JobName, JobState
+from aforo.storage.live_log import START
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import create_tenant
 from tests.shop import Shop, call, open_shop, signals_of
@@ -257,10 +258,10 @@ async def test_every_signal_asks_for_its_action_and_is_announced(
     await send(call(55))
     await run_jobs()
     (signal,) = await signals_of(runtime, tenant_id)
-    followed = runtime.live.of(tenant_id).follow("signals", after="0")
-    _, message = await anext(followed)
-    await followed.aclose()  # type: ignore[attr-defined]
-    assert message == {"id": str(signal.id)}
+    followed = await runtime.live.of(tenant_id).follow("signals", after=START)
+    message = await anext(followed)
+    followed.close()
+    assert message.data["id"] == str(signal.id)
     async with runtime.scope(tenant_id) as scope:
         job = await scope.db.scalar(sa.select(Job).where(col(Job.name) == JobName.ACT_ON_SIGNAL))
     assert job is not None
