@@ -25,7 +25,7 @@ from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
 from aforo.storage.scope import open_runtime
 from aforo.tenants.commands import NewTenant, create_tenant
-from benchmarks import streams
+from benchmarks import lists, streams
 from benchmarks.client import Client
 from benchmarks.graphql import compare, open_customers
 from benchmarks.limits import bare_server, copy_rows, index_events
@@ -80,6 +80,13 @@ def _measure(engines: EmbeddedEngines, folder: Path) -> Iterator[Figure]:
         url = f"http://127.0.0.1:{settings.port}"
         with Client(url, key) as client:
             open_customers(client)
+            page = asyncio.run(lists.measure(settings))
+            _print_beside(
+                f"page {lists.PAGE:,} of {lists.CUSTOMERS:,} customers by name",
+                page.ours,
+                page.bare,
+                "ms (the statement alone)",
+            )
             for name, ours, stock in compare(url, key):
                 yield Figure(name, ours, stock, "stock Strawberry with its caches, from memory")
             run_until = open_shop(client, month_end)
@@ -128,11 +135,17 @@ def _print_streams(measured: streams.Streams, bare: streams.Streams) -> None:
         ("CPU per stream and message", measured.cpu_us, bare.cpu_us, "µs"),
         ("CPU while nothing happens", measured.idle_cpu_percent, bare.idle_cpu_percent, "%"),
     ):
-        ratio = f"{figure / limit:6.1f}" if limit else "     -"
-        print(
-            f"{streams.STREAMS:,} streams, {name:30} {figure:>10,.1f} {unit:3}  "
-            f"{ratio} times {limit:,.1f} {unit} (a bare server, the same bytes)"
+        _print_beside(
+            f"{streams.STREAMS:,} streams, {name}",
+            figure,
+            limit,
+            f"{unit} (a bare server, the same bytes)",
         )
+
+
+def _print_beside(name: str, figure: float, limit: float, unit: str) -> None:
+    ratio = f"{figure / limit:6.1f}" if limit else "     -"
+    print(f"{name:44} {figure:>10,.1f}     {ratio} times {limit:,.1f} {unit}")
 
 
 async def _prepare(settings: Settings) -> NewTenant:
