@@ -194,8 +194,6 @@ async def test_whatever_the_owner_does_to_the_rows_is_found(
     checked = await verdict(kept, tenant_id)
     assert said in (checked.fault or "")
     assert checked.entries == entries
-    everyone = {each.tenant_id: each for each in await audit_check.check(kept)}
-    assert everyone[tenant_id] == checked
 
 
 COPY = """
