@@ -46,6 +46,8 @@ AUDIT_PAUSE_SECONDS = 1.0
 SEALER_PAUSE_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 DRAIN_ROUNDS_MAX = 100
+DRAIN_PAUSES_MAX = 20
+DRAIN_PAUSE_SECONDS = 0.05
 LEASE_EXTRA_SECONDS = 30
 FINISH_SECONDS = 10
 """How long running jobs may go on once we are told to stop; then they are handed back."""
@@ -135,6 +137,7 @@ async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
 
     With a tenant, only that tenant's jobs and webhooks.
     """
+    patience = DRAIN_PAUSES_MAX
     for _ in range(DRAIN_ROUNDS_MAX):
         confirmed = await seal_once(runtime)
         due = await queue.due_jobs(runtime, tenant_id)
@@ -142,8 +145,17 @@ async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
             await execute(runtime, one.tenant_id, one.job_id)
         called = await courier.deliver_due(runtime, tenant_id)
         if not confirmed and not due and not called:
-            return
+            if patience == 0 or not await _waits_to_be_sealed(runtime):
+                return
+            # A transaction that is still open holds the horizon back, and is about to end.
+            patience -= 1
+            await asyncio.sleep(DRAIN_PAUSE_SECONDS)
     raise RuntimeError(f"after {DRAIN_ROUNDS_MAX} rounds there are still jobs that are due")
+
+
+async def _waits_to_be_sealed(runtime: Runtime) -> bool:
+    async with runtime.system("look for events to seal") as db:
+        return (await backlog.unsealed_events(db)).count > 0
 
 
 async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
