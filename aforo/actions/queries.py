@@ -1,6 +1,5 @@
 """Reads actions, and what a decision of the ladder goes by."""
 
-from collections import defaultdict
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -38,21 +37,6 @@ def actions(
 async def actions_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, OrchestrationAction]:
     """The actions with these ids; an id that is not the tenant's is absent."""
     return await rows_by_id(scope, OrchestrationAction, ids)
-
-
-async def actions_by_signal(
-    scope: Scope, signal_ids: Collection[UUID]
-) -> dict[UUID, list[OrchestrationAction]]:
-    """Every action on these signals by signal, in the order in which they were decided."""
-    rows = await scope.db.scalars(
-        sa.select(OrchestrationAction)
-        .where(col(OrchestrationAction.signal_id).in_(signal_ids))
-        .order_by(col(OrchestrationAction.id))
-    )
-    found: dict[UUID, list[OrchestrationAction]] = defaultdict(list)
-    for row in rows:
-        found[row.signal_id].append(row)
-    return dict(found)
 
 
 def notifier_settings(*, order: AgeOrder = AgeOrder.OLDEST_FIRST) -> Listing[NotifierSettings]:

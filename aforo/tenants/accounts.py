@@ -33,7 +33,7 @@ CHALLENGE_LIFE = timedelta(minutes=5)
 MEMBERSHIPS_MAX = 100
 _ANY_TENANT = "0"
 
-# Each of them holds 64 MiB for some 100 ms: two at a time leave room for everything else.
+# Each of them holds 64 MiB for some 200 ms: two at a time leave room for everything else.
 _hashing = FewThreads("the check of passwords", threads=2, waiting_max=30)
 
 

@@ -78,7 +78,7 @@ def checked(password: str, *, email: str, field: str = "password") -> str:
 
 
 def hashed(password: str) -> str:
-    """What is stored of a normalised password. Takes some 100 ms and 64 MiB: not in the loop."""
+    """What is stored of a normalised password. Takes some 200 ms and 64 MiB: not in the loop."""
     return _HASHER.hash(password)
 
 
