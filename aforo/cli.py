@@ -358,7 +358,7 @@ async def _migrate(settings: Settings) -> None:
 
 
 async def _create_tenant(settings: Settings, name: str, *, test: bool, owner: str | None) -> None:
-    from aforo.api.relay import global_id
+    from aforo.api.parts.relay import global_id
     from aforo.storage.readiness import ready_runtime
     from aforo.tenants.commands import create_tenant
     from aforo.tenants.models import Environment

@@ -49,7 +49,7 @@ def verify(
 async def _verify(settings: Settings, tenant: str | None, found: "list[Checked]") -> None:
     import strawberry
 
-    from aforo.api.relay import local_id
+    from aforo.api.parts.relay import local_id
     from aforo.storage.audit_check import check
     from aforo.storage.readiness import ready_runtime
 

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from aforo.api.app import create_app
-from aforo.api.websocket import MESSAGE_BYTES_MAX
+from aforo.api.protocol.websocket import MESSAGE_BYTES_MAX
 from aforo.sdk.errors import AforoError
 from aforo.storage.scope import Runtime
 

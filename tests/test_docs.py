@@ -14,8 +14,9 @@ import typer
 from graphql import build_schema, parse, validate
 
 from aforo import cli, serve
-from aforo.api import cost, kpis, limits, protocol, sse, websocket
 from aforo.api.ingestion import BODY_BYTES_MAX, EVENTS_MAX
+from aforo.api.protocol import cost, limits, operations, sse, websocket
+from aforo.api.types import kpis
 from aforo.metering import ingest
 from aforo.metering import validate as rules
 from aforo.plugins import load_registry
@@ -270,7 +271,7 @@ def test_the_limits_of_live_streams_that_the_manual_states_are_those_of_the_code
         (sse.SEND_TIMEOUT_SECONDS, "takes nothing at all for {} seconds"),
         (websocket.CLOSE_TIMEOUT_SECONDS, "if it reads again within {} seconds"),
         (websocket.TOO_SLOW, "closed with {},"),
-        (protocol.STREAMS_MAX, "the server follows {:,} streams already"),
+        (operations.STREAMS_MAX, "the server follows {:,} streams already"),
         (sse.HEARTBEAT_SECONDS, "Signs of life come every {:g} seconds"),
     ):
         assert said.format(limit) in page

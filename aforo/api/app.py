@@ -13,21 +13,22 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aforo.api import auth, ide
-from aforo.api.answers import error_response
-from aforo.api.documents import Documents
+from aforo.api import ide
+from aforo.api.auth import routes as auth
+from aforo.api.auth.oidc import SignOn
+from aforo.api.auth.origin import origin_of
+from aforo.api.auth.requests import Refused
 from aforo.api.health import Health
 from aforo.api.ingestion import events
 from aforo.api.observe import Observed
-from aforo.api.oidc import SignOn
-from aforo.api.origin import origin_of
+from aforo.api.parts.answers import error_response
 from aforo.api.persisted_upload import PersistedUpload
-from aforo.api.protocol import GraphQLService
-from aforo.api.requests import Refused
+from aforo.api.protocol.documents import Documents
+from aforo.api.protocol.http import GraphQLHttp
+from aforo.api.protocol.operations import GraphQLService
+from aforo.api.protocol.websocket import GraphQLWebSocket
 from aforo.api.schema import schema as SCHEMA  # noqa: N812 — the constant of this name.
 from aforo.api.sdl import SchemaFile
-from aforo.api.transport import GraphQLHttp
-from aforo.api.websocket import GraphQLWebSocket
 from aforo.sdk.errors import Unavailable
 from aforo.storage.actors import ORIGIN
 from aforo.storage.scope import Runtime

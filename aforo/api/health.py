@@ -7,7 +7,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aforo.api.answers import json_response
+from aforo.api.parts.answers import json_response
 from aforo.storage import postgres
 from aforo.storage.scope import Runtime
 

@@ -8,9 +8,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aforo.api.answers import Unreadable, decode_json, json_response
-from aforo.api.rates import rate_headers, take_events
-from aforo.api.requests import Refused, bearer_token, demand, demand_json, identify, read_body
+from aforo.api.auth.requests import (
+    Refused,
+    bearer_token,
+    demand,
+    demand_json,
+    identify,
+    read_body,
+)
+from aforo.api.parts.answers import Unreadable, decode_json, json_response
+from aforo.api.protocol.rates import rate_headers, take_events
 from aforo.metering.commands import BatchRefused, ingest
 from aforo.metering.verdicts import IngestAnswer, Verdict
 from aforo.storage.faults import answered_within

@@ -6,7 +6,7 @@ import structlog
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aforo.api.transport import EVENT_STREAM
+from aforo.api.protocol.http import EVENT_STREAM
 from aforo.telemetry.metrics import HTTP_REQUESTS
 from aforo.telemetry.tracing import span
 

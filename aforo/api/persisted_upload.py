@@ -6,11 +6,11 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aforo.api.answers import Unreadable, decode_json, json_response
-from aforo.api.callers import caller_of
-from aforo.api.documents import Documents
-from aforo.api.origin import actor_of
-from aforo.api.requests import Refused, demand, demand_json, read_body
+from aforo.api.auth.callers import caller_of
+from aforo.api.auth.requests import Refused, demand, demand_json, read_body
+from aforo.api.parts.answers import Unreadable, decode_json, json_response
+from aforo.api.parts.context import actor_of
+from aforo.api.protocol.documents import Documents
 from aforo.api.uploads import UploadRefused, checked, store
 from aforo.sdk.errors import Conflict, Invalid
 from aforo.storage.scope import Runtime

@@ -5,40 +5,40 @@ from typing import Annotated
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from aforo.api import relay
-from aforo.api.actions import ActionQuery, ActionSubscription
-from aforo.api.api_keys import ApiKeyMutation, ApiKeyQuery
-from aforo.api.audit import AuditQuery
-from aforo.api.billing import BillingQuery
-from aforo.api.billing_changes import BillingMutation
-from aforo.api.billing_streams import BillingSubscription
-from aforo.api.catalog_changes import CatalogMutation
-from aforo.api.catalog_lists import CatalogQuery
-from aforo.api.context import Info
-from aforo.api.fields import field
-from aforo.api.identity_provider import IdentityProviderMutation, IdentityProviderQuery
-from aforo.api.kpis import ReportSubscription
-from aforo.api.members import MemberMutation, MemberQuery
-from aforo.api.metering import MeteringQuery, MeteringSubscription
-from aforo.api.notifiers import NotifierMutation, NotifierQuery
-from aforo.api.payments import PaymentMutation, PaymentQuery
-from aforo.api.permissions import OPEN, undeclared
-from aforo.api.persisted import PersistedMutation, PersistedQuery
-from aforo.api.plugins import PluginQuery
-from aforo.api.policies import PolicyMutation, PolicyQuery
-from aforo.api.portal import strangers
-from aforo.api.portal_tokens import PortalMutation, PortalQuery
-from aforo.api.relay import NODES_MAX, Node
-from aforo.api.reports import ReportQuery
-from aforo.api.scalars import SCALARS
-from aforo.api.signals import SignalMutation, SignalQuery, SignalSubscription
-from aforo.api.subscription_changes import SubscriptionMutation
-from aforo.api.subscription_lists import SubscriptionQuery
-from aforo.api.taxes import TaxQuery
-from aforo.api.tenants import TenantMutation, TenantQuery
-from aforo.api.wallets import WalletMutation
-from aforo.api.webhook_changes import WebhookMutation
-from aforo.api.webhooks import WebhookQuery
+from aforo.api.parts import relay
+from aforo.api.parts.context import Info
+from aforo.api.parts.fields import field
+from aforo.api.parts.permissions import OPEN, undeclared
+from aforo.api.parts.portal import strangers
+from aforo.api.parts.relay import NODES_MAX, Node
+from aforo.api.parts.scalars import SCALARS
+from aforo.api.types.actions import ActionQuery, ActionSubscription
+from aforo.api.types.api_keys import ApiKeyMutation, ApiKeyQuery
+from aforo.api.types.audit import AuditQuery
+from aforo.api.types.billing import BillingQuery
+from aforo.api.types.billing_changes import BillingMutation
+from aforo.api.types.billing_streams import BillingSubscription
+from aforo.api.types.catalog_changes import CatalogMutation
+from aforo.api.types.catalog_lists import CatalogQuery
+from aforo.api.types.identity_provider import IdentityProviderMutation, IdentityProviderQuery
+from aforo.api.types.kpis import ReportSubscription
+from aforo.api.types.members import MemberMutation, MemberQuery
+from aforo.api.types.metering import MeteringQuery, MeteringSubscription
+from aforo.api.types.notifiers import NotifierMutation, NotifierQuery
+from aforo.api.types.payments import PaymentMutation, PaymentQuery
+from aforo.api.types.persisted import PersistedMutation, PersistedQuery
+from aforo.api.types.plugins import PluginQuery
+from aforo.api.types.policies import PolicyMutation, PolicyQuery
+from aforo.api.types.portal_tokens import PortalMutation, PortalQuery
+from aforo.api.types.reports import ReportQuery
+from aforo.api.types.signals import SignalMutation, SignalQuery, SignalSubscription
+from aforo.api.types.subscription_changes import SubscriptionMutation
+from aforo.api.types.subscription_lists import SubscriptionQuery
+from aforo.api.types.taxes import TaxQuery
+from aforo.api.types.tenants import TenantMutation, TenantQuery
+from aforo.api.types.wallets import WalletMutation
+from aforo.api.types.webhook_changes import WebhookMutation
+from aforo.api.types.webhooks import WebhookQuery
 
 
 @strawberry.type

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aforo.api.requests import Refused, bearer_token, identify
+from aforo.api.auth.requests import Refused, bearer_token, identify
 from aforo.api.schema import schema_text
 from aforo.storage.scope import Runtime
 from aforo.tenants.queries import CallerKind

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aforo.api.documents import DocumentRefused, Documents
-from aforo.api.errors import format_errors
+from aforo.api.protocol.documents import DocumentRefused, Documents
+from aforo.api.protocol.errors import format_errors
 from aforo.callers import commands
 from aforo.callers.commands import TEXT_CHARACTERS_MAX, UPLOAD_MAX, checked_document_id
 from aforo.sdk.errors import Invalid

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from aforo import process, worker
-from aforo.api.relay import global_id
+from aforo.api.parts.relay import global_id
 from aforo.demo.greeting import greeting
 from aforo.demo.places import KEY_FILE, Access, DemoError, DemoFolder
 from aforo.demo.progress import Display

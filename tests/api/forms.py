@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import strawberry
 
 from aforo.api.app import create_app
-from aforo.api.relay import global_id, local_id
+from aforo.api.parts.relay import global_id, local_id
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from aforo.api.scalars import JSON, SCALARS, BigInt
+from aforo.api.parts.scalars import JSON, SCALARS, BigInt
 from aforo.sdk.errors import Invalid
 
 

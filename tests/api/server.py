@@ -10,7 +10,7 @@ import uvicorn
 from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection, connect
 
-from aforo.api.websocket import MESSAGE_BYTES_MAX, PROTOCOL
+from aforo.api.protocol.websocket import MESSAGE_BYTES_MAX, PROTOCOL
 
 TIMEOUT_SECONDS = 10
 

@@ -10,10 +10,10 @@ from uuid import UUID
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from aforo.api.context import Info
-from aforo.api.fields import field
-from aforo.api.permissions import NEEDS
-from aforo.api.scalars import JSON, SCALARS
+from aforo.api.parts.context import Info
+from aforo.api.parts.fields import field
+from aforo.api.parts.permissions import NEEDS
+from aforo.api.parts.scalars import JSON, SCALARS
 from aforo.sdk import multiply
 from aforo.sdk.errors import Conflict, Forbidden, Unavailable
 from aforo.tenants.permissions import Permission

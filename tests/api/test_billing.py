@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api.cursors import cursor_at
+from aforo.api.parts.cursors import cursor_at
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime

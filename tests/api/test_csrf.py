@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from aforo.api.app import create_app
-from aforo.api.cookies import CSRF_HEADER
+from aforo.api.auth.cookies import CSRF_HEADER
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant

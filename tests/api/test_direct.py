@@ -32,10 +32,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from strawberry.utils.await_maybe import await_maybe
 
-from aforo.api import direct
-from aforo.api.context import Context
-from aforo.api.direct import DirectExecutor, Plans
-from aforo.api.documents import Documents, Request
+from aforo.api.parts.context import Context
+from aforo.api.protocol import direct
+from aforo.api.protocol.direct import DirectExecutor, Plans
+from aforo.api.protocol.documents import Documents, Request
 from aforo.api.schema import schema as served
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime

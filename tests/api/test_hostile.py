@@ -8,8 +8,8 @@ from decimal import Decimal
 import httpx2
 import pytest
 
-from aforo.api import requests
-from aforo.api.answers import decode_json, encode_json
+from aforo.api.auth import requests
+from aforo.api.parts.answers import decode_json, encode_json
 
 pytestmark = pytest.mark.anyio
 

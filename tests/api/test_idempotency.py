@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from aforo.api import catalog_changes, idempotency, protocol
 from aforo.api.app import create_app
+from aforo.api.protocol import idempotency, operations
+from aforo.api.types import catalog_changes
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.idempotency import KEPT, IdempotentAnswer, forget_old
@@ -170,7 +171,7 @@ async def test_an_operation_that_takes_too_long_changes_nothing_and_can_be_sent_
 
     with monkeypatch.context() as patched:
         patched.setattr(catalog_changes.commands, "create_product", stuck)
-        patched.setattr(protocol, "OPERATION_TIMEOUT_SECONDS", 0.2)
+        patched.setattr(operations, "OPERATION_TIMEOUT_SECONDS", 0.2)
         slow = await post(client, "key-1", input=product())
     assert slow.status_code == 503
     assert slow.json()["errors"][0]["extensions"]["code"] == "TIMEOUT"
@@ -255,12 +256,12 @@ async def test_a_key_that_is_none_is_refused(client: httpx2.AsyncClient, key: st
 async def test_deep_variables_are_the_clients_mistake_with_a_key_too(
     client: httpx2.AsyncClient, graphql: GraphQL
 ) -> None:
-    for nesting, status in ((protocol.NESTING_MAX - 1, 200), (400, 400)):
+    for nesting, status in ((operations.NESTING_MAX - 1, 200), (400, 400)):
         deep = json.loads('{"a":' * nesting + "1" + "}" * nesting)
         answer = await post(client, f"key-{nesting}", input=product(f"p{nesting}"), more=deep)
         assert answer.status_code == status, answer.text
     assert answer.json()["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
-    assert await codes(graphql) == [f"p{protocol.NESTING_MAX - 1}"]
+    assert await codes(graphql) == [f"p{operations.NESTING_MAX - 1}"]
 
 
 async def test_a_query_takes_no_notice_of_a_key(client: httpx2.AsyncClient) -> None:

@@ -8,7 +8,8 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from aforo.api import kpis, relay
+from aforo.api.parts import relay
+from aforo.api.types import kpis
 from tests.api.forms import GraphQL, change
 from tests.api.listening import Frame, listening, wait_for
 from tests.api.shop import Shop, call

@@ -5,16 +5,16 @@ import time
 import pytest
 from graphql import get_introspection_query
 
-from aforo.api.cost import COST_MAX
-from aforo.api.documents import (
+from aforo.api.protocol.cost import COST_MAX
+from aforo.api.protocol.documents import (
     CACHED_CHARACTERS_MAX,
     CACHED_DOCUMENT_CHARACTERS_MAX,
     DocumentRefused,
     Documents,
     Request,
 )
-from aforo.api.errors import format_errors
-from aforo.api.limits import (
+from aforo.api.protocol.errors import format_errors
+from aforo.api.protocol.limits import (
     ALIASES_MAX,
     CHARACTERS_MAX,
     DEFINITIONS_MAX,

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 import structlog
 
-from aforo.api import documents, protocol
+from aforo.api.protocol import documents, operations
 from tests.api import small
 
 pytestmark = pytest.mark.anyio
@@ -95,8 +95,8 @@ async def test_an_engine_that_is_down_is_a_503_with_the_time_to_wait(
 async def test_an_operation_that_takes_too_long_is_stopped(
     small_client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert protocol.OPERATION_TIMEOUT_SECONDS == 30
-    monkeypatch.setattr(protocol, "OPERATION_TIMEOUT_SECONDS", 0.05)
+    assert operations.OPERATION_TIMEOUT_SECONDS == 30
+    monkeypatch.setattr(operations, "OPERATION_TIMEOUT_SECONDS", 0.05)
     response = await _post(small_client, "{ hello slow }")
     assert response.status_code == 503
     assert response.headers["retry-after"]

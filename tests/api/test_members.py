@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from aforo.api.app import create_app
-from aforo.api.relay import global_id
+from aforo.api.parts.relay import global_id
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.permissions import Role

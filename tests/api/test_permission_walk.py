@@ -16,7 +16,7 @@ from graphql import FieldNode, GraphQLField, TypeInfo, TypeInfoVisitor, Visitor,
 from graphql import get_named_type as named
 from sqlmodel import SQLModel
 
-from aforo.api.permissions import READ
+from aforo.api.parts.permissions import READ
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime

@@ -5,8 +5,8 @@ import pytest
 import strawberry
 from graphql import OperationDefinitionNode, parse, validate
 
-from aforo.api.fields import field
-from aforo.api.permissions import OPEN, Rules, undeclared
+from aforo.api.parts.fields import field
+from aforo.api.parts.permissions import OPEN, Rules, undeclared
 from aforo.api.schema import schema
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
@@ -130,8 +130,8 @@ def test_a_schema_that_leaves_a_permission_open_does_not_build() -> None:
     assert said == [
         "Query.plain has no permission: give its decorator needs=Permission.…, or needs=OPEN "
         "where anyone who is known may",
-        "Odd has no permission: name it in READ of aforo/api/permissions.py, or in OPEN_TYPES "
-        "with a reason",
+        "Odd has no permission: name it in READ of aforo/api/parts/permissions.py, or in "
+        "OPEN_TYPES with a reason",
     ]
 
 

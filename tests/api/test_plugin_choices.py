@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aforo.api.relay import local_id
+from aforo.api.parts.relay import local_id
 from aforo.billing import gateways
 from aforo.plugins import guard, load_registry
 from aforo.sdk import (

@@ -11,8 +11,8 @@ import pytest
 
 from aforo import worker
 from aforo.api.app import create_app
-from aforo.api.live import Followed
-from aforo.api.portal import FOUND_BY_ID, PORTAL
+from aforo.api.parts.live import Followed
+from aforo.api.parts.portal import FOUND_BY_ID, PORTAL
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.live_log import START, Missed

@@ -6,8 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api import streams
 from aforo.api.app import create_app
+from aforo.api.protocol import streams
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from aforo.api.app import create_app
-from aforo.api.cost import COST_MAX
+from aforo.api.protocol.cost import COST_MAX
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant

@@ -6,8 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api import relay
-from aforo.api.cursors import cursor_at, cursor_of, cursor_parts
+from aforo.api.parts import relay
+from aforo.api.parts.cursors import cursor_at, cursor_of, cursor_parts
 from aforo.sdk.errors import Invalid
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id

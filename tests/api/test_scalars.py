@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from graphql import GraphQLError
 
-from aforo.api.scalars import (
+from aforo.api.parts.scalars import (
     parse_decimal,
     parse_integer,
     parse_moment,

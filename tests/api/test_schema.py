@@ -14,7 +14,7 @@ from graphql import (
     validate_schema,
 )
 
-from aforo.api import relay
+from aforo.api.parts import relay
 from aforo.api.schema import schema_text
 from aforo.storage.listing import PAGE_DEFAULT
 from tests.api.walk import SCHEMA, root_fields, slots

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 from graphql import OperationDefinitionNode, parse
 
-from aforo.api.context import Context
-from aforo.api.sharing import SharedResults
+from aforo.api.parts.context import Context
+from aforo.api.parts.sharing import SharedResults
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.models import Environment

@@ -9,7 +9,7 @@ import pytest
 
 from aforo.api import ide
 from aforo.api.app import create_app
-from aforo.api.documents import Documents, Request
+from aforo.api.protocol.documents import Documents, Request
 from aforo.api.schema import schema
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api import sse, streams
 from aforo.api.app import create_app
+from aforo.api.protocol import sse, streams
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, revoke_api_key
 from tests.api import small

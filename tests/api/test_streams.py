@@ -8,8 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from aforo.api import callers, relay, streams
-from aforo.api.cursors import cursor_at
+from aforo.api.auth import callers
+from aforo.api.parts import relay
+from aforo.api.parts.cursors import cursor_at
+from aforo.api.protocol import streams
 from aforo.sdk.ids import TenantId
 from aforo.storage import live_log
 from aforo.storage.scope import Runtime
@@ -96,7 +98,7 @@ async def test_a_reader_for_whom_nothing_was_does_not_begin_anew(
     listener: httpx2.AsyncClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aforo.api.sse.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr("aforo.api.protocol.sse.HEARTBEAT_SECONDS", 0.1)
     announce = announce_events(runtime, tenant_id)
     nothing = 'subscription { events(type: "nothing") { idempotencyKey } }'
     async with listening(listener, nothing) as reader:

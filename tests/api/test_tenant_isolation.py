@@ -17,8 +17,8 @@ from graphql import GraphQLObjectType, get_named_type
 from starlette.routing import Route, WebSocketRoute
 
 from aforo import worker
-from aforo.api import relay
 from aforo.api.app import create_app
+from aforo.api.parts import relay
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime

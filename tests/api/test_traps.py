@@ -11,13 +11,14 @@ from strawberry.schema.config import StrawberryConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aforo import serve
-from aforo.api import documents, relay
-from aforo.api.answers import decode_json, encode_json
 from aforo.api.app import create_app
-from aforo.api.documents import DocumentRefused, Documents, Request
-from aforo.api.scalars import SCALARS
+from aforo.api.parts import relay
+from aforo.api.parts.answers import decode_json, encode_json
+from aforo.api.parts.scalars import SCALARS
+from aforo.api.protocol import documents
+from aforo.api.protocol.documents import DocumentRefused, Documents, Request
+from aforo.api.protocol.websocket import MESSAGE_BYTES_MAX
 from aforo.api.schema import NodeQuery, schema
-from aforo.api.websocket import MESSAGE_BYTES_MAX
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
 from tests.api import small

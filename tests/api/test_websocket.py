@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from aforo.api import documents, protocol, streams, websocket
 from aforo.api.app import create_app
+from aforo.api.protocol import documents, operations, streams, websocket
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_api_key, revoke_api_key
@@ -276,7 +276,7 @@ async def test_a_socket_runs_so_many_operations_and_no_more(
 async def test_a_process_runs_so_many_subscriptions_and_no_more(
     socket: Socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "STREAMS_MAX", 1)
+    monkeypatch.setattr(operations, "STREAMS_MAX", 1)
     await socket.subscribe("subscription { forever }", id_="a")
     assert (await socket.receive())["payload"] == {"data": {"forever": "first"}}
     await socket.subscribe("subscription { forever }", id_="b")
@@ -342,7 +342,7 @@ async def test_a_revoked_key_runs_nothing_more_on_a_socket_that_is_open(
 async def test_a_tenant_and_the_portals_of_a_customer_have_their_part_of_the_streams(
     port: int, tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "STREAMS_OF_TENANT_MAX", 1)
+    monkeypatch.setattr(operations, "STREAMS_OF_TENANT_MAX", 1)
     small.WATCH.closed.clear()
     async with socket_to(port, token=tenant.key.token) as socket:
         await socket.initialise()
@@ -363,9 +363,9 @@ def test_a_portal_counts_for_its_customer_its_tenant_and_everybody() -> None:
     tenant_id, customer_id = TenantId(uuid4()), CustomerId(uuid4())
     key = Caller(tenant_id, CallerKind.API_KEY, uuid4(), frozenset(), Environment.LIVE)
     portal = dataclasses.replace(key, kind=CallerKind.PORTAL, customer_id=customer_id)
-    assert protocol.rooms(key) == {"everybody": 2_000, tenant_id: 1_500}
+    assert operations.rooms(key) == {"everybody": 2_000, tenant_id: 1_500}
     of_customer = {(tenant_id, customer_id): 100}
-    assert protocol.rooms(portal) == protocol.rooms(key) | of_customer
+    assert operations.rooms(portal) == operations.rooms(key) | of_customer
 
 
 async def test_a_reader_that_takes_nothing_costs_no_memory(socket: Socket) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 
 from aforo import worker
-from aforo.api.relay import global_id
+from aforo.api.parts.relay import global_id
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, create_tenant

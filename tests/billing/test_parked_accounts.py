@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo import worker
-from aforo.api import relay
+from aforo.api.parts import relay
 from aforo.billing import accounts, queries
 from aforo.billing.commands import fail, start_bill_run
 from aforo.billing.models import BillRunState, InvoiceState

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from aforo import worker
-from aforo.api.relay import local_id
+from aforo.api.parts.relay import local_id
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import create_tenant

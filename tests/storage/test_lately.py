@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
-from aforo.api.requests import Refused, identify
+from aforo.api.auth.requests import Refused, identify
 from aforo.sdk.ids import TenantId
 from aforo.storage import lately
 from aforo.storage.clock import MovableClock
@@ -80,7 +80,7 @@ async def test_a_key_is_looked_up_once_in_a_moment(
     runtime: Runtime, tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await _passes(runtime, tenant.key.token)
-    monkeypatch.setattr("aforo.api.requests.authenticate", None)
+    monkeypatch.setattr("aforo.api.auth.requests.authenticate", None)
     assert await _passes(runtime, tenant.key.token)
 
 

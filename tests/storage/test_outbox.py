@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
-from aforo.api import relay
+from aforo.api.parts import relay
 from aforo.api.schema import schema
 from aforo.sdk.ids import TenantId
 from aforo.storage.event_types import SHAPES, EventType, Member

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo import worker
-from aforo.api import relay
+from aforo.api.parts import relay
 from aforo.billing.commands import create_wallet, fail, grant_credit, start_bill_run
 from aforo.billing.models import Invoice
 from aforo.plugins import load_registry

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx2
 
-from aforo.api.relay import global_id
+from aforo.api.parts.relay import global_id
 from aforo.sdk.ids import TenantId
 from tests.api.people import ORIGIN, Browser
 from tests.api.single_sign_on.provider import CLIENT_ID, CLIENT_SECRET, Provider

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from aforo.api.relay import global_id
+from aforo.api.parts.relay import global_id
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime

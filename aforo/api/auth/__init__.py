@@ -1,0 +1,1 @@
+"""Who calls, and from where: sessions, single sign-on, and the routes under `/auth`."""

@@ -1,0 +1,1 @@
+"""What the types of the schema are made of: fields, scalars, lists, streams and permissions."""

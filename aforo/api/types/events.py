@@ -1,0 +1,66 @@
+"""GraphQL of the events: those in the log, and those that stand behind an invoice line."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Self
+from uuid import UUID
+
+import strawberry
+
+from aforo.api.parts.answers import decode_json
+from aforo.api.parts.context import Info
+from aforo.api.parts.fields import field
+from aforo.api.parts.scalars import JSON
+from aforo.api.types.subscriptions import Customer, customer_of
+from aforo.billing.queries import SourceEvent
+from aforo.metering.queries import EventRow
+
+
+@strawberry.type(description="A usage event that was accepted.")
+class Event:
+    customer_id: strawberry.Private[UUID]
+    event_id: strawberry.ID = strawberry.field(description="As in the answer to its batch.")
+    idempotency_key: str = strawberry.field(description="The key that makes a retry harmless.")
+    type: str = strawberry.field(description="What meters select it by.")
+    occurred_at: datetime = strawberry.field(description="When it happened.")
+    received_at: datetime = strawberry.field(description="When it arrived.")
+    properties: JSON = strawberry.field(description="What it says.")
+    cost: Decimal | None = strawberry.field(
+        description="What serving it cost, fixed when it arrived; null is unknown, not free."
+    )
+    cost_currency: str | None = strawberry.field(description="ISO 4217 code of the cost.")
+
+    @classmethod
+    def from_row(cls, row: EventRow | SourceEvent) -> Self:
+        return cls(
+            customer_id=row.customer_id,
+            event_id=strawberry.ID(str(row.event_id)),
+            idempotency_key=row.idempotency_key,
+            type=row.type,
+            occurred_at=row.occurred_at,
+            received_at=row.received_at,
+            properties=JSON(decode_json(row.properties)),
+            cost=row.cost,
+            cost_currency=row.cost_currency or None,
+        )
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        """The event of a live message."""
+        cost = message["cost"]
+        return cls(
+            customer_id=UUID(message["customerId"]),
+            event_id=strawberry.ID(message["id"]),
+            idempotency_key=message["idempotencyKey"],
+            type=message["type"],
+            occurred_at=datetime.fromisoformat(message["occurredAt"]),
+            received_at=datetime.fromisoformat(message["receivedAt"]),
+            properties=JSON(decode_json(message["properties"])),
+            cost=None if cost is None else Decimal(cost),
+            cost_currency=message["costCurrency"],
+        )
+
+    @field("The payer that it is counted for.")
+    async def customer(self, info: Info) -> Customer:
+        return await customer_of(info, self.customer_id)
