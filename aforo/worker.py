@@ -137,20 +137,30 @@ async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
 
     With a tenant, only that tenant's jobs and webhooks.
     """
-    patience = DRAIN_PAUSES_MAX
     for _ in range(DRAIN_ROUNDS_MAX):
-        confirmed = await seal_once(runtime)
+        confirmed = await seal_all(runtime)
         due = await queue.due_jobs(runtime, tenant_id)
         for one in due:
             await execute(runtime, one.tenant_id, one.job_id)
         called = await courier.deliver_due(runtime, tenant_id)
         if not confirmed and not due and not called:
-            if patience == 0 or not await _waits_to_be_sealed(runtime):
-                return
+            return
+    raise RuntimeError(f"after {DRAIN_ROUNDS_MAX} rounds there are still jobs that are due")
+
+
+async def seal_all(runtime: Runtime) -> bool:
+    """Seal until no event waits; False if none did. Gives up on events that a transaction holds
+    back which stays open."""
+    patience, confirmed = DRAIN_PAUSES_MAX, False
+    while True:
+        if await seal_once(runtime):
+            confirmed = True
+        elif patience == 0 or not await _waits_to_be_sealed(runtime):
+            return confirmed
+        else:
             # A transaction that is still open holds the horizon back, and is about to end.
             patience -= 1
             await asyncio.sleep(DRAIN_PAUSE_SECONDS)
-    raise RuntimeError(f"after {DRAIN_ROUNDS_MAX} rounds there are still jobs that are due")
 
 
 async def _waits_to_be_sealed(runtime: Runtime) -> bool:

@@ -1,5 +1,7 @@
 """PostgreSQL: the pools of a process, and the session that knows whose rows it may touch."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +14,13 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+from sqlalchemy.orm import (
+    ORMExecuteState,
+    Session,
+    SessionTransaction,
+    UOWTransaction,
+    with_loader_criteria,
+)
 
 from aforo.storage.lately import CHANGES, WATCHED
 from aforo.storage.statements import trace_statements
@@ -25,11 +33,30 @@ SYSTEM_ROLE = "aforo_system"
 STATEMENT_TIMEOUT_MS = 60_000
 CONNECT_TIMEOUT_SECONDS = 5
 POOL_TIMEOUT_SECONDS = 10
+_PLAIN = re.compile(r"[\w:.+-]+", re.ASCII)
+_BEGIN = "BEGIN;"
+"""How asyncpg begins a transaction whose isolation was not chosen."""
 
 
 class TenantSession(Session):
     """A session that is about the tenant in `info["tenant_id"]`, or, without one, about the
-    system's few tables under the system role."""
+    system's few tables under the system role. `info["told"]` are PostgreSQL's settings for the
+    time of its transaction."""
+
+
+class _Connection(asyncpg.Connection):
+    """Sends with BEGIN what the transaction is to be told: one way there and back, not two."""
+
+    __slots__ = ("opening",)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.opening = ""
+
+    async def execute(self, query: str, *arguments: Any, **options: Any) -> str:
+        if query == _BEGIN and self.opening:
+            query, self.opening = query + self.opening, ""
+        return await super().execute(query, *arguments, **options)
 
 
 def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
@@ -68,12 +95,38 @@ def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     return async_sessionmaker(engine, sync_session_class=TenantSession, expire_on_commit=False)
 
 
+async def tell(db: AsyncSession, settings: Mapping[str, str]) -> None:
+    """Change what a transaction that has begun was told."""
+    connection = await db.connection()
+    await connection.exec_driver_sql(_setting(settings))
+
+
 async def _reach(*address: Any, **options: Any) -> asyncpg.Connection:
     try:
-        return await asyncpg.connect(*address, **options)
+        return await asyncpg.connect(*address, connection_class=_Connection, **options)
     except OSError as error:
         # A socket that is missing or a name that nobody knows: the server is away, no file is.
         raise ConnectionError(f"{error}") from error
+
+
+@event.listens_for(TenantSession, "after_begin")
+def _open(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
+    """Before the first statement, which sends BEGIN, and again for each savepoint."""
+    if not transaction.nested:
+        driver: Any = connection.connection.driver_connection
+        driver.opening = _setting(session.info.get("told", {}))
+
+
+def _setting(settings: Mapping[str, str]) -> str:
+    if not settings:
+        return ""
+    calls = (f"set_config('{name}', '{_quoted(value)}', true)" for name, value in settings.items())
+    return f"SELECT {', '.join(calls)}"
+
+
+def _quoted(value: str) -> str:
+    assert _PLAIN.fullmatch(value), "only ids and moments are told, and no caller's words"
+    return value
 
 
 @event.listens_for(TenantSession, "do_orm_execute")

@@ -42,15 +42,11 @@ APP_CONNECTIONS_MAX = 20
 SYSTEM_CONNECTIONS_MAX = 10
 PUBLISHED_AT_ONCE = 500
 
-_ENTER = sa.text(
-    "SELECT set_config('aforo.tenant_id', :tenant_id, true), set_config('aforo.now', :now, true), "
-    "set_config('aforo.customer_id', :customer_id, true)"
-)
 _THIS_TRANSACTION = sa.cast(sa.func.pg_current_xact_id(), sa.String)
 EVERYONE = "everyone"
 """In place of a customer's id: rows of all customers."""
 
-_ENTER_ACCOUNT = sa.text("SELECT set_config('aforo.account_id', :account_id, true)")
+_ACCOUNT = "aforo.account_id"
 _NO_TENANT = TenantId(UUID(int=0))
 
 log = structlog.get_logger()
@@ -73,7 +69,7 @@ class Scope:
     async def enter_account(self, account_id: UUID) -> None:
         """See the row of this account too, in this transaction: for what must happen to a member
         and to the member's account together."""
-        await self.db.execute(_ENTER_ACCOUNT, {"account_id": str(account_id)})
+        await postgres.tell(self.db, {_ACCOUNT: str(account_id)})
 
     async def data_key(self) -> DataKey:
         """The key for the tenant's secrets at rest, made at its first use.
@@ -207,10 +203,14 @@ class Runtime:
         now = self.clock.now()
         with engine_faults(), timed(TRANSACTIONS, "app"), span("scope"):
             async with self.app_sessions.begin() as db:
-                db.sync_session.info.update(tenant_id=tenant_id, customer_id=customer_id, now=now)
+                db.sync_session.info.update(
+                    tenant_id=tenant_id,
+                    customer_id=customer_id,
+                    now=now,
+                    told=_told(tenant_id, now, customer_id),
+                )
                 if by is not None:
                     follow(db.sync_session, by)
-                await _enter(db, tenant_id, now, customer_id)
                 yield Scope(
                     tenant_id=tenant_id,
                     customer_id=customer_id,
@@ -237,7 +237,7 @@ class Runtime:
         await scope.db.flush()
         info["tenant_id"] = tenant_id
         try:
-            await _enter(scope.db, tenant_id, scope.now)
+            await postgres.tell(scope.db, _told(tenant_id, scope.now))
             yield dataclasses.replace(
                 scope,
                 tenant_id=tenant_id,
@@ -247,7 +247,7 @@ class Runtime:
             await write_trail(scope.db)
             await scope.db.flush()
             # If it raises the transaction is over, and what it was told with it.
-            await _enter(scope.db, scope.tenant_id, scope.now)
+            await postgres.tell(scope.db, _told(scope.tenant_id, scope.now))
         finally:
             for row in list(scope.db.sync_session):
                 if getattr(row, "tenant_id", None) == tenant_id:
@@ -264,8 +264,10 @@ class Runtime:
         now = self.clock.now()
         with engine_faults():
             async with self.app_sessions.begin() as db:
-                await _enter(db, _NO_TENANT, now)
-                await db.execute(_ENTER_ACCOUNT, {"account_id": str(account_id)})
+                db.sync_session.info["told"] = {
+                    **_told(_NO_TENANT, now),
+                    _ACCOUNT: str(account_id),
+                }
                 yield AccountScope(account_id, now, db)
 
     @asynccontextmanager
@@ -323,13 +325,12 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
     )
 
 
-async def _enter(
-    db: AsyncSession, tenant_id: TenantId, now: datetime, customer_id: CustomerId | None = None
-) -> None:
-    """Tell PostgreSQL what this transaction is about."""
-    told = {
-        "tenant_id": str(tenant_id),
-        "customer_id": EVERYONE if customer_id is None else str(customer_id),
-        "now": now.isoformat(),
+def _told(
+    tenant_id: TenantId, now: datetime, customer_id: CustomerId | None = None
+) -> dict[str, str]:
+    """What PostgreSQL's policies and defaults know of a transaction."""
+    return {
+        "aforo.tenant_id": str(tenant_id),
+        "aforo.now": now.isoformat(),
+        "aforo.customer_id": EVERYONE if customer_id is None else str(customer_id),
     }
-    await db.execute(_ENTER, told)

@@ -45,7 +45,7 @@ async def actions_of(runtime: Runtime, tenant_id: TenantId) -> list[Orchestratio
 
 async def fire(runtime: Runtime, tenant_id: TenantId, customer_ids: Sequence[UUID]) -> list[Signal]:
     """Seal and look, without running the jobs that act."""
-    await worker.seal_once(runtime)
+    await worker.seal_all(runtime)
     async with runtime.scope(tenant_id) as scope:
         return await detect(scope, customer_ids, await watermark(scope))
 

@@ -100,11 +100,11 @@ async def test_a_run_that_was_held_up_sets_no_draft_of_a_later_one_back(
         lines=[("calls", "PER_UNIT", {"unitPrice": "1"})],
     )
     await send(call("a"))
-    assert await worker.seal_once(runtime)
+    assert await worker.seal_all(runtime)
     async with runtime.scope(tenant_id) as scope:
         held_up = await start_bill_run(scope, until=NOVEMBER)
     await send(call("a"))
-    assert await worker.seal_once(runtime)
+    assert await worker.seal_all(runtime)
     async with runtime.scope(tenant_id) as scope:
         later = await start_bill_run(scope, until=NOVEMBER)
     for run in (later, held_up):

@@ -91,7 +91,7 @@ async def test_counters_keep_up_with_the_aggregate_segment_by_segment(
 ) -> None:
     for batch in ((5, 7), (40,), (7, 3), (5,)):
         await market.take(*(used(market, tokens) for tokens in batch))
-        assert await worker.seal_once(market.runtime)
+        assert await worker.seal_all(market.runtime)
         # Read without ClickHouse: it is the counters that say so.
         assert await uses(without_clickhouse) == await aggregates(market)
     assert await uses(market) == {"sum": 67, "corrected": 67, "count": 6, "max": 40, "unique": 4}
@@ -99,7 +99,7 @@ async def test_counters_keep_up_with_the_aggregate_segment_by_segment(
 
 async def test_a_counter_is_of_one_billing_period(market: Market, clock: MovableClock) -> None:
     await market.take(used(market, 5), used(market, 6, ago=timedelta(days=40)))
-    assert await worker.seal_once(market.runtime)
+    assert await worker.seal_all(market.runtime)
     assert (await uses(market))["sum"] == 5
     clock.advance(timedelta(days=20))
     assert (await uses(market))["sum"] == 0
@@ -110,7 +110,7 @@ async def test_corrections_below_zero_leave_a_counter_where_the_aggregate_is(
 ) -> None:
     for tokens, total in ((5, 5), (-9, 0), (10, 6), (-1, 5)):
         await market.take(used(market, tokens))
-        assert await worker.seal_once(market.runtime)
+        assert await worker.seal_all(market.runtime)
         assert (await uses(market))["corrected"] == total
 
 
@@ -118,12 +118,12 @@ async def test_a_counter_that_missed_a_segment_is_mended_by_the_next(
     market: Market, without_clickhouse: Market
 ) -> None:
     await market.take(used(market, 5))
-    assert await worker.seal_once(market.runtime)
+    assert await worker.seal_all(market.runtime)
     await market.take(used(market, 6))
     assert await market.seal()  # Whoever sealed died before the counters moved.
     assert (await uses(without_clickhouse))["sum"] == 5
     await market.take(used(market, 7))
-    assert await worker.seal_once(market.runtime)
+    assert await worker.seal_all(market.runtime)
     assert await uses(without_clickhouse) == await aggregates(market)
 
 
@@ -131,14 +131,14 @@ async def test_counters_lost_with_redis_are_read_from_the_aggregate(market: Mark
     await market.take(used(market, 5))
     live = redis.Live("redis://127.0.0.1:1/0")
     away = dataclasses.replace(market, runtime=dataclasses.replace(market.runtime, live=live))
-    assert await worker.seal_once(away.runtime)
+    assert await worker.seal_all(away.runtime)
     assert await uses(away) == await uses(market) == await aggregates(market)
     await live.close()
 
 
 async def test_units_beyond_a_quota_are_overage(market: Market) -> None:
     await market.take(used(market, 80), used(market, 50))
-    assert await worker.seal_once(market.runtime)
+    assert await worker.seal_all(market.runtime)
     async with market.scope() as scope:
         found = await quotas.quota_uses(scope, [market.customers["acme"]])
     [use] = [use for quota, use in found[market.customers["acme"]] if quota.meter.code == "sum"]
@@ -150,7 +150,7 @@ async def test_usage_under_the_subscription_before_is_not_held_against_a_new_one
     market: Market, clock: MovableClock
 ) -> None:
     await market.take(used(market, 80))
-    assert await worker.seal_once(market.runtime)
+    assert await worker.seal_all(market.runtime)
     async with market.scope() as scope:
         ended = await subscriptions.end_subscription(
             scope, subscription_id=market.subscriptions["acme"]
@@ -164,7 +164,7 @@ async def test_usage_under_the_subscription_before_is_not_held_against_a_new_one
     assert (await uses(market))["sum"] == 0
     clock.advance(timedelta(hours=2))
     await market.take(used(market, 30), used(market, 7, ago=timedelta(hours=3)))
-    assert await worker.seal_once(market.runtime)
+    assert await worker.seal_all(market.runtime)
     assert (await uses(market))["sum"] == 30
 
 

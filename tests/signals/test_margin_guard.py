@@ -119,7 +119,7 @@ async def test_workers_who_look_at_once_fire_one_signal_between_them(
 ) -> None:
     shop = await open_shop(runtime, tenant_id, customers=("acme", "brill", "chime"))
     await send(*(call(70, customer=name) for name in shop.customers))
-    assert await worker.seal_once(runtime)
+    assert await worker.seal_all(runtime)
 
     fired = await asyncio.gather(*(detect_now(runtime, tenant_id, shop) for _ in range(6)))
     assert sorted(signal.customer_id for found in fired for signal in found) == sorted(
@@ -139,7 +139,7 @@ async def test_a_worker_that_looked_at_less_fires_nothing_milder_behind_one_that
     marks = []
     for units in (55, 20):  # 15 % of margin, then a loss.
         await send(call(units))
-        assert await worker.seal_once(runtime)
+        assert await worker.seal_all(runtime)
         async with runtime.scope(tenant_id) as scope:
             marks.append(await metering.watermark(scope))
     before, after = marks

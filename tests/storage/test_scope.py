@@ -11,14 +11,17 @@ import sqlalchemy as sa
 from clickhouse_connect.driver.exceptions import DatabaseError
 from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.pool import NullPool
 from sqlmodel import col
 
 from aforo.billing.models import InvoiceSeries
 from aforo.catalog.models import Product
 from aforo.sdk.ids import TenantId
-from aforo.storage import postgres
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.jobs import Job, JobName
 from aforo.storage.live_log import START
@@ -250,27 +253,6 @@ async def test_without_a_scope_every_statement_fails(
         async with plain_sessions() as db:
             with pytest.raises(sa.exc.DBAPIError, match=r"aforo\.|invalid input syntax"):
                 await db.execute(sa.text(statement))
-
-
-async def test_a_pooled_connection_keeps_nothing_of_the_scope_before(
-    runtime: Runtime, theirs: TenantId
-) -> None:
-    engine = postgres.connect(runtime.settings.database_url, role=APP_ROLE, connections_max=1)
-    one = dataclasses.replace(runtime, app=engine, app_sessions=postgres.sessions(engine))
-    backends = set()
-    async with one.scope(theirs) as scope:
-        backends.add(await scope.db.scalar(sa.text("SELECT pg_backend_pid()")))
-        told = await scope.db.scalar(sa.text("SELECT current_setting('aforo.tenant_id')"))
-        assert told == str(theirs)
-    with pytest.raises(RuntimeError, match="the work went wrong"):
-        async with one.scope(theirs):
-            raise RuntimeError("the work went wrong")
-    async with engine.connect() as connection:
-        backends.add(await connection.scalar(sa.text("SELECT pg_backend_pid()")))
-        left = await connection.scalar(sa.text("SELECT current_setting('aforo.tenant_id', true)"))
-        assert not left
-    assert len(backends) == 1  # The same connection, used again.
-    await engine.dispose()
 
 
 async def test_a_scope_stamps_its_tenant_and_its_moment_also_on_rows_written_past_the_session(
