@@ -15,6 +15,12 @@ PORT_MAX = 65_535
 SECRET_CHARACTERS_MIN = 32
 RATE_MAX = 10_000_000
 PROXIES_MAX = 10
+_RATES = {
+    "points_per_second": RATE_MAX,
+    "events_per_second": RATE_MAX,
+    "tenant_rate_factor": 1_000,
+}
+"""From 1 on, at most so much."""
 _ALIKE = 0.85
 _ORIGIN = re.compile(
     r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?"
@@ -69,6 +75,8 @@ class Settings:
     """What the operations of one API key may cost per second, and ten times that at once."""
     events_per_second: int = 20_000
     """How many events one API key may send per second, and ten times that at once."""
+    tenant_rate_factor: int = 10
+    """All callers of a tenant together may send so many times what one API key may."""
     log_requests: bool = False
     """Writes a line for every request, not only for those that failed or took long."""
     metrics_host: str = "127.0.0.1"
@@ -138,9 +146,9 @@ def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
         port = values.get(name)
         if port is not None and not 0 <= port <= PORT_MAX:
             yield f"{_variable(name)} must be a port number, not {port}"
-    for name in ("points_per_second", "events_per_second"):
-        if not 1 <= values.get(name, 1) <= RATE_MAX:
-            yield f"{_variable(name)} must be 1 to {RATE_MAX:,}, not {values[name]}"
+    for name, most in _RATES.items():
+        if not 1 <= values.get(name, 1) <= most:
+            yield f"{_variable(name)} must be 1 to {most:,}, not {values[name]}"
     if values.get("production") and values.get("allow_loopback_calls"):
         yield "AFORO_ALLOW_LOOPBACK_CALLS is for development: it must be false in production"
 

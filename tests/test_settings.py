@@ -54,6 +54,21 @@ def test_a_port_is_a_number(port: str) -> None:
         assert refusal(environment).startswith("AFORO_PORT must be a whole number, not ")
 
 
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("POINTS_PER_SECOND", "10,000,000"),
+        ("EVENTS_PER_SECOND", "10,000,000"),
+        ("TENANT_RATE_FACTOR", "1,000"),
+    ],
+)
+def test_a_rate_has_a_least_and_a_most(name: str, most: str) -> None:
+    for value in (0, int(most.replace(",", "")) + 1):
+        said = refusal({**GOOD, f"AFORO_{name}": str(value)})
+        assert said == f"AFORO_{name} must be 1 to {most}, not {value}"
+    assert from_environment({**GOOD, f"AFORO_{name}": most.replace(",", "")})
+
+
 def test_a_misspelt_variable_is_told() -> None:
     assert refusal({**GOOD, "AFORO_PRODUCTOIN": "1"}) == (
         "AFORO_PRODUCTOIN is no setting: AFORO_PRODUCTION is"

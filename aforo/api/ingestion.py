@@ -17,7 +17,7 @@ from aforo.api.auth.requests import (
     read_body,
 )
 from aforo.api.parts.answers import Unreadable, decode_json, json_response
-from aforo.api.protocol.rates import rate_headers, take_events
+from aforo.api.protocol.rates import take_events
 from aforo.metering.commands import BatchRefused, ingest
 from aforo.metering.verdicts import IngestAnswer, Verdict
 from aforo.storage.faults import answered_within
@@ -44,8 +44,7 @@ async def events(request: Request) -> Response:
     demand_json(request)
     await take_events(runtime, credential.caller, 1)  # Before the body is read and parsed.
     batch = _batch(await read_body(request, bytes_max=BODY_BYTES_MAX))
-    taken = await take_events(runtime, credential.caller, len(batch) - 1)
-    headers = rate_headers("events", taken)
+    headers = await take_events(runtime, credential.caller, len(batch) - 1)
     try:
         async with (
             answered_within(INGESTION_TIMEOUT_SECONDS),  # The keys make it safe to send again.

@@ -137,6 +137,11 @@ class Buckets:
                     answer = await self._ask(key, bucket, need, now)
         return answer
 
+    def give_back(self, key: str, rate: Rate, taken: int) -> None:
+        """Return what was granted just now and is not used after all; to this process's lot."""
+        if (bucket := self._known.get(key)) is not None and bucket.rate == rate:
+            bucket.lot = min(bucket.lot + taken, rate.burst)
+
     async def close(self) -> None:
         """Give the connections back."""
         await self._redis.aclose()

@@ -92,12 +92,12 @@ async def test_nonsense_is_counted_too(slow_client: httpx2.AsyncClient) -> None:
 
 
 async def test_each_key_has_its_own_bucket(
-    slow: Runtime, slow_client: httpx2.AsyncClient, graphql: GraphQL
+    slow_client: httpx2.AsyncClient, graphql: GraphQL
 ) -> None:
+    _, token = await new_key(graphql, "CATALOG_READ")
     for _ in range(3):
         await _post(slow_client, PAGE, n=100)
     assert (await _post(slow_client, PAGE, n=100)).status_code == 429
-    _, token = await new_key(graphql, "CATALOG_READ")
     other = {"Authorization": f"Bearer {token}"}
     asked = {"query": PAGE, "variables": {"n": 100}}
     assert (await slow_client.post("/graphql", json=asked, headers=other)).status_code == 200

@@ -88,6 +88,21 @@ async def test_what_is_left_of_a_lot_goes_back_after_a_second(
     assert (await second.take(key, fast, 1, clock.now())).remaining == 1_000 - 20 - 1
 
 
+async def test_what_is_given_back_is_there_for_the_next(
+    pair: tuple[Buckets, Buckets], key: str, clock: MovableClock
+) -> None:
+    first, second = pair
+    assert (await first.take(key, SLOW, 15, clock.now())).remaining == 5
+    first.give_back(key, SLOW, 15)
+    assert (await first.take(key, SLOW, 20, clock.now())).granted
+    first.give_back(key, SLOW, 20)
+    first.give_back(key, SLOW, 20)  # Never more than there is room for.
+    assert (await first.take(key, SLOW, 1, clock.now())).remaining == 19
+    clock.advance(timedelta(seconds=1))
+    await first.take(key, SLOW, 20, clock.now())  # What lies here goes back to Redis with it.
+    assert not (await second.take(key, SLOW, 1, clock.now())).granted
+
+
 async def test_a_clock_that_goes_back_gives_no_tokens(
     pair: tuple[Buckets, Buckets], key: str, clock: MovableClock
 ) -> None:

@@ -7,7 +7,7 @@ from graphql import GraphQLError, OperationType
 from aforo.api.auth.requests import Refused, demand_all
 from aforo.api.parts.context import actor_of
 from aforo.api.protocol.documents import DocumentRefused, Documents, Operation, Request, first_field
-from aforo.api.protocol.rates import policy_of, rate_headers, take_points
+from aforo.api.protocol.rates import policy_of, take_points
 from aforo.callers import queries
 from aforo.callers.commands import checked_document_id
 from aforo.callers.queries import Policy
@@ -40,13 +40,12 @@ class Admission:
         """
         policy = await policy_of(self._runtime, caller)
         # One point before anything is parsed: who sends nonsense all the time is held up too.
-        taken = await take_points(self._runtime, caller, policy, 1)
-        headers.update(rate_headers("graphql", taken))
+        headers.update(await take_points(self._runtime, caller, policy, 1))
         asked = await self._in_full(asked, caller, policy)
         operation = self._documents.prepare(asked)
         if operation.cost > 1:
-            taken = await take_points(self._runtime, caller, policy, operation.cost - 1)
-            headers.update(rate_headers("graphql", taken))
+            rest = operation.cost - 1
+            headers.update(await take_points(self._runtime, caller, policy, rest))
         try:
             demand_all(caller, operation.needs)
         except Refused as refused:
