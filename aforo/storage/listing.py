@@ -3,6 +3,10 @@
 Pages are cut by position, never by number: rows that are added meanwhile move nothing. Orders and
 conditions compare plain columns, because row security lets an index serve only what cannot leak,
 and functions such as `lower` can.
+
+The rows of pages are plain tuples with the names of the columns: a page takes a third of the time
+that objects would take. They can be looked at, and that is all: they follow no change, take none
+and have none of the table's methods. What a command changes, it reads as objects by id.
 """
 
 from collections.abc import Collection, Sequence
@@ -48,9 +52,6 @@ class Listing(Generic[T]):
     table: type[T]
     where: tuple[sa.ColumnElement[bool], ...] = ()
     order: StrEnum = AgeOrder.OLDEST_FIRST
-    as_columns: bool = False
-    """Whether rows are read as plain tuples with the names of the columns: a page then takes a
-    third of the time, and its rows can be looked at, but not changed."""
 
     @property
     def column(self) -> str:
@@ -78,31 +79,19 @@ class Listing(Generic[T]):
         `first` is at most one more than `PAGE_MAX`: the one more tells that another page follows.
         """
         assert 0 < first <= PAGE_MAX + 1, "the caller bounds the page"
-        wanted = self._columns() if self.as_columns else [self.table]
-        query = sa.select(*wanted).where(*self.where).limit(first)
+        query = sa.select(*_columns(self.table)).where(*self.where).limit(first)
         by = [col(self.table.id)]
         if self.column != "id":
             by.insert(0, col(getattr(self.table, self.column)))
         query = query.order_by(*(each.desc() if self.descending else each.asc() for each in by))
         if after is not None:
             query = query.where(self._past(by, after))
-        if self.as_columns:
-            return self._owned(scope, (await scope.db.execute(query)).all())
-        return list(await scope.db.scalars(query))
+        return _owned(scope, self.table, (await scope.db.execute(query)).all())
 
     async def count(self, scope: Scope) -> int:
         """How many rows there are on all pages."""
         query = sa.select(sa.func.count()).select_from(self.table).where(*self.where)
         return await scope.db.scalar(query) or 0
-
-    def _columns(self) -> list[Any]:
-        return [getattr(self.table, each.key) for each in sa.inspect(self.table).column_attrs]
-
-    def _owned(self, scope: Scope, rows: Sequence[Any]) -> list[T]:
-        """The last wall, as it stands around rows that are objects."""
-        if any(row.tenant_id != scope.tenant_id for row in rows):
-            raise AssertionError(f"a {self.table.__name__} of another tenant in a tenant's list")
-        return cast("list[T]", list(rows))
 
     def _past(self, by: list[Any], after: Position | UUID) -> sa.ColumnElement[bool]:
         at = Position(None, after) if isinstance(after, UUID) else after
@@ -112,10 +101,6 @@ class Listing(Generic[T]):
         bound = sa.tuple_(*map(_bound, by, values)) if len(by) > 1 else values[0]
         past: sa.ColumnElement[bool] = place < bound if self.descending else place > bound
         return past
-
-
-def _bound(column: Any, value: Any) -> Any:
-    return sa.literal(value, column.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +128,14 @@ class Children(Generic[T]):
             numbered = numbered.where(col(self.table.id) > after)
         kept = numbered.subquery()
         rows = await scope.db.execute(
-            sa.select(self.table, parent)
+            sa.select(*_columns(self.table))
             .join(kept, col(self.table.id) == kept.c.id)
             .where(kept.c.place <= first)
             .order_by(col(self.table.id))
         )
         pages: dict[UUID, list[T]] = {parent_id: [] for parent_id in parent_ids}
-        for row, parent_id in rows:
-            pages[parent_id].append(row)
+        for row in _owned(scope, self.table, rows.all()):
+            pages[getattr(row, self.parent)].append(row)
         return pages
 
     async def counts(self, scope: Scope, parent_ids: Collection[UUID]) -> dict[UUID, int]:
@@ -172,3 +157,18 @@ def begins(column: Any, prefix: str | None) -> tuple[sa.ColumnElement[bool], ...
     if not prefix:
         return ()
     return (col(column) >= prefix, col(column) < prefix + PREFIX_END)
+
+
+def _columns(table: type[TenantTable]) -> list[Any]:
+    return [getattr(table, each.key) for each in sa.inspect(table).column_attrs]
+
+
+def _owned(scope: Scope, table: type[T], rows: Sequence[Any]) -> list[T]:
+    """The last wall, as it stands around rows that are objects."""
+    if any(row.tenant_id != scope.tenant_id for row in rows):
+        raise AssertionError(f"a {table.__name__} of another tenant in a tenant's list")
+    return cast("list[T]", list(rows))
+
+
+def _bound(column: Any, value: Any) -> Any:
+    return sa.literal(value, column.type)

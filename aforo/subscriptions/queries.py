@@ -159,7 +159,7 @@ def customers(
         *equal(Customer.country, country),
         *equal(Customer.currency, currency),
     )
-    return Listing(Customer, where, order, as_columns=True)
+    return Listing(Customer, where, order)
 
 
 async def customer_by_external_id(scope: Scope, external_id: str) -> Customer | None:

@@ -97,6 +97,12 @@ def listings() -> Iterator[tuple[str, Listing[Any]]]:
 LISTINGS = dict(listings())
 
 
+def test_no_column_is_hidden_by_what_plain_rows_have_of_their_own() -> None:
+    for table in {each.table for each in LISTINGS.values()}:
+        columns = {each.key for each in sa.inspect(table).column_attrs}
+        assert columns.isdisjoint(dir(sa.Row)), table
+
+
 @pytest.mark.parametrize("name", LISTINGS)
 async def test_every_page_is_cut_from_an_index(
     runtime: Runtime, tenant_id: TenantId, name: str

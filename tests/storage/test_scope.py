@@ -21,9 +21,11 @@ from sqlmodel import col
 
 from aforo.billing.models import InvoiceSeries
 from aforo.catalog.models import Product
+from aforo.catalog.queries import products
 from aforo.sdk.ids import TenantId
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.jobs import Job, JobName
+from aforo.storage.listing import Children
 from aforo.storage.live_log import START
 from aforo.storage.migrate import migrate
 from aforo.storage.postgres import APP_ROLE
@@ -224,6 +226,21 @@ async def test_a_row_of_another_tenant_that_got_past_both_walls_is_a_bug(
     with pytest.raises(AssertionError, match="a Product of another tenant in this tenant's scope"):
         async with unwalled.scope(ours) as scope:
             await scope.db.scalars(past_the_criterion)
+
+
+async def test_a_row_of_another_tenant_on_a_page_of_a_list_is_a_bug(
+    runtime: Runtime, ours: TenantId, theirs: TenantId
+) -> None:
+    product_id = await add_product(runtime, theirs)
+    below = Children(Product, "id")
+    async with runtime.scope(theirs) as scope:
+        assert [row.id for row in await products().page(scope, first=9)] == [product_id]
+        assert len((await below.pages(scope, [product_id], first=9))[product_id]) == 1
+        astray = dataclasses.replace(scope, tenant_id=ours)
+        with pytest.raises(AssertionError, match="a Product of another tenant in a tenant's list"):
+            await products().page(astray, first=9)
+        with pytest.raises(AssertionError, match="a Product of another tenant in a tenant's list"):
+            await below.pages(astray, [product_id], first=9)
 
 
 async def test_a_row_that_is_made_for_another_tenant_is_a_bug(

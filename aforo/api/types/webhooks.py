@@ -241,7 +241,8 @@ class WebhookQuery:
 
 
 def _warning(row: models.WebhookEndpoint) -> str | None:
-    if row.warned_at is None or not row.is_enabled:
+    is_over = row.state is not EndpointState.ENABLED or row.deleted_at is not None
+    if row.warned_at is None or is_over:
         return None
     return (
         f"{row.exhausted} deliveries were given up without a success in between. If no call "
