@@ -1,8 +1,9 @@
 """One type per kind of id, so that a type checker refuses a customer where a meter is meant."""
 
-from base64 import urlsafe_b64encode
 from typing import NewType
 from uuid import UUID
+
+from aforo.sdk.encoding import encoded
 
 TenantId = NewType("TenantId", UUID)
 MemberId = NewType("MemberId", UUID)
@@ -39,4 +40,4 @@ JobId = NewType("JobId", UUID)
 
 def global_id(kind: str, id_: UUID) -> str:
     """The id of a thing of the GraphQL type `kind`, unique over all types; opaque to clients."""
-    return urlsafe_b64encode(f"{kind}:{id_}".encode()).decode().rstrip("=")
+    return encoded(f"{kind}:{id_}".encode())

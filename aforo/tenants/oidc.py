@@ -19,6 +19,7 @@ from uuid import UUID
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from aforo.sdk.encoding import decoded, encoded
 from aforo.sdk.errors import AforoError
 
 FLOW_LIFE = timedelta(minutes=10)
@@ -31,6 +32,8 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 RSA_BITS_MIN = 2048
 SUBJECT_CHARACTERS_MAX = 255
 RETURN_TO_CHARACTERS_MAX = 500
+COOKIE_CHARACTERS_MAX = 4_096
+"""No browser keeps more."""
 SCOPE = "openid email profile"
 
 _KEY_TYPES = {"RSA", "EC", "OKP"}
@@ -73,7 +76,7 @@ class Flow:
     @property
     def challenge(self) -> str:
         """The verifier's S256 challenge."""
-        return _base64(sha256(self.verifier.encode()).digest())
+        return encoded(sha256(self.verifier.encode()).digest())
 
     def is_answered_by(self, state: str) -> bool:
         """Whether an answer is this sign-in's."""
@@ -81,7 +84,7 @@ class Flow:
 
     def sealed(self, pepper: str) -> str:
         """The flow as a cookie holds it."""
-        content = _base64(
+        content = encoded(
             json.dumps(
                 [self.tenant_id.hex, int(self.expires_at.timestamp()), self.return_to, self._seed]
             ).encode()
@@ -94,12 +97,14 @@ class Flow:
         content, _, signature = text.partition(".")
         if not hmac.compare_digest(_signature(content, pepper).encode(), signature.encode()):
             return None
-        tenant, until, return_to, seed = json.loads(base64.urlsafe_b64decode(content + "=="))
+        tenant, until, return_to, seed = json.loads(
+            decoded(content, characters_max=COOKIE_CHARACTERS_MAX)
+        )
         flow = cls(UUID(tenant), datetime.fromtimestamp(until, UTC), return_to, seed)
         return flow if now < flow.expires_at else None
 
     def _derived(self, purpose: str) -> str:
-        return _base64(hmac.digest(bytes.fromhex(self._seed), purpose.encode(), sha256))
+        return encoded(hmac.digest(bytes.fromhex(self._seed), purpose.encode(), sha256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +349,3 @@ def _plain(error: Exception) -> str:
 
 def _signature(content: str, pepper: str) -> str:
     return hmac.digest(pepper.encode(), f"flow|{content}".encode(), sha256).hex()
-
-
-def _base64(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).decode().rstrip("=")

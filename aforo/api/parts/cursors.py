@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from aforo.api.parts.encoding import decoded, encoded
+from aforo.sdk.encoding import decoded, encoded
 from aforo.sdk.errors import Invalid
 from aforo.storage.listing import Listing, Position
 

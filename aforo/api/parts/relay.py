@@ -9,12 +9,12 @@ from uuid import UUID
 import strawberry
 
 from aforo.api.parts.context import Context
-from aforo.api.parts.encoding import decoded
 from aforo.api.parts.fields import field
 from aforo.api.parts.loaders import BatchQuery
 from aforo.api.parts.permissions import READ
 from aforo.api.parts.portal import FOUND_BY_ID
 from aforo.sdk import ids
+from aforo.sdk.encoding import decoded
 from aforo.sdk.errors import Forbidden, Invalid
 from aforo.storage.listing import PAGE_DEFAULT, PAGE_MAX
 from aforo.tenants.queries import Caller, CallerKind
