@@ -318,11 +318,13 @@ async def _serve(
 ) -> None:
     import structlog
 
+    from aforo import process
     from aforo import serve as http
     from aforo.storage.readiness import ready_runtime
     from aforo.telemetry.export import exported
 
     def ready() -> None:
+        process.settle()
         host, port = listener.getsockname()[:2]
         structlog.get_logger().info("the API listens", host=host, port=port)
 

@@ -111,11 +111,14 @@ class Envelope:
 
 
 def _add_headers(message: Message, request_id: str) -> None:
-    headers = MutableHeaders(scope=message)
-    headers["X-Request-Id"] = request_id
-    headers.setdefault("Cache-Control", "no-store")
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.add_vary_header("Accept, Authorization, Cookie")
+    headers = message["headers"]
+    names = {name for name, _ in headers}
+    headers.append((b"x-request-id", request_id.encode()))
+    if b"cache-control" not in names:
+        headers.append((b"cache-control", b"no-store"))
+    if b"x-content-type-options" not in names:
+        headers.append((b"x-content-type-options", b"nosniff"))
+    MutableHeaders(scope=message).add_vary_header("Accept, Authorization, Cookie")
 
 
 def _page(request: Request) -> Awaitable[Response] | None:

@@ -73,10 +73,10 @@ def client_of(connection: HTTPConnection, settings: Settings) -> Client:
             for each in line.split(",")
         ]
         address = told[-settings.proxies] if len(told) >= settings.proxies else address
-    return Client(
-        address[:ADDRESS_CHARACTERS_MAX],
-        "".join(each for each in connection.headers.get("user-agent", "") if each.isprintable()),
-    )
+    agent = connection.headers.get("user-agent", "")
+    if not agent.isprintable():
+        agent = "".join(each for each in agent if each.isprintable())
+    return Client(address[:ADDRESS_CHARACTERS_MAX], agent)
 
 
 async def _by_session(runtime: Runtime, token: str) -> Credential:
