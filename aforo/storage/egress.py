@@ -6,7 +6,6 @@ taken from the environment: no proxy, no header, no cookie.
 """
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -15,10 +14,11 @@ from ipaddress import ip_address
 from urllib.parse import urljoin
 
 import httpcore2
-from anyio import CapacityLimiter, to_thread
 
 from aforo.sdk.errors import AforoError
+from aforo.sdk.ids import TenantId
 from aforo.storage.addresses import Address, Target, UrlNotAllowed, Walls
+from aforo.storage.lookups import Lookups
 
 BYTES_MAX = 2_000_000
 SECONDS_MAX = 10.0
@@ -27,16 +27,14 @@ ADDRESSES_MAX = 16
 """A host with more of them is refused: each is looked at."""
 ADDRESSES_TRIED_MAX = 3
 REDIRECTS_MAX = 3
-LOOKUPS_AT_ONCE = 32
 USER_AGENT = "Aforo"
 
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""The addresses of a host, as text."""
+Resolve = Callable[[TenantId, str, int], Awaitable[list[str]]]
+"""The addresses of a host that a tenant chose, as text."""
 
 _SAFE = {"GET", "HEAD"}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _FOR_ONE_ORIGIN = {"authorization", "cookie", "proxy-authorization"}
-_lookups: CapacityLimiter | None = None
 
 
 class CallFailed(AforoError):
@@ -71,7 +69,7 @@ class Egress:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.walls = walls
-        self._resolve = resolve or look_up
+        self._resolve = resolve or Lookups()
         self._backend = backend or httpcore2.AnyIOBackend()
         self._tls = tls
 
@@ -80,6 +78,7 @@ class Egress:
         method: str,
         url: str,
         *,
+        tenant_id: TenantId,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         seconds: float = SECONDS_MAX,
@@ -87,7 +86,7 @@ class Egress:
         cuts: bool = False,
         redirects_max: int = 0,
     ) -> Answer:
-        """Call a URL, and read at most `bytes_max` of the answer within `seconds` in all.
+        """Call a URL for a tenant, and read at most `bytes_max` of the answer within `seconds`.
 
         A longer body fails the call, unless `cuts`: then the rest is not read. Redirects are
         answers like others, unless `redirects_max` (at most 3) says how many to follow; each is
@@ -99,7 +98,7 @@ class Egress:
         assert not redirects_max or method in _SAFE, "only what changes nothing is sent on"
         target = self.walls.target(url)
         named = {name.lower(): value for name, value in (headers or {}).items()}
-        asked = _Asked(method, named, body, bytes_max, cuts)
+        asked = _Asked(tenant_id, method, named, body, bytes_max, cuts)
         try:
             async with asyncio.timeout(seconds):
                 for left in range(redirects_max, -1, -1):
@@ -115,7 +114,7 @@ class Egress:
         raise AssertionError("the last round returns")
 
     async def _once(self, target: Target, asked: "_Asked") -> Answer:
-        addresses = await self._addresses(target)
+        addresses = await self._addresses(target, asked.tenant_id)
         failure: CallFailed | None = None
         for address in addresses[:ADDRESSES_TRIED_MAX]:
             try:
@@ -126,12 +125,12 @@ class Egress:
         assert failure is not None, "there is at least one address"
         raise failure
 
-    async def _addresses(self, target: Target) -> list[Address]:
+    async def _addresses(self, target: Target, tenant_id: TenantId) -> list[Address]:
         if (literal := target.literal) is not None:
             found = [literal]
         else:
             try:
-                texts = await self._resolve(target.host, target.port)
+                texts = await self._resolve(tenant_id, target.host, target.port)
                 found = [ip_address(text) for text in texts]
             except (OSError, UnicodeError) as error:
                 # The same words as for a private address, which a stranger is not to learn of.
@@ -174,27 +173,12 @@ class Egress:
         return self._tls
 
 
-async def look_up(host: str, port: int) -> list[str]:
-    """The addresses of a host by the system's resolver, which blocks: in threads of their own,
-    so that a name server that does not answer holds up nothing but other look-ups.
-
-    Raises: OSError.
-    """
-    global _lookups  # noqa: PLW0603 (it belongs to the event loop, which is not there at import)
-    if _lookups is None:
-        _lookups = CapacityLimiter(LOOKUPS_AT_ONCE)
-    found = await to_thread.run_sync(
-        lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM),
-        limiter=_lookups,
-        abandon_on_cancel=True,
-    )
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What is sent, and how much of the answer is read."""
 
+    tenant_id: TenantId
+    """For whom."""
     method: str
     headers: Mapping[str, str]
     body: bytes

@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from aforo.sdk.errors import Invalid, NotFound
+from aforo.sdk.ids import TenantId
 from aforo.storage.addresses import UrlNotAllowed
 from aforo.storage.egress import CallFailed
 from aforo.storage.scope import Runtime, Scope
@@ -121,53 +122,60 @@ class Providers:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[TenantId, str], _Known] = OrderedDict()
+        # Of each tenant by itself: what keeps one from reaching a provider is none of another's.
 
-    async def metadata(self, issuer: str) -> Metadata:
+    async def metadata(self, tenant_id: TenantId, issuer: str) -> Metadata:
         """Where a provider's endpoints are. Raises `NotSignedIn`."""
-        known = self._fresh(issuer)
+        known = self._fresh(tenant_id, issuer)
         async with known.asking:  # Strangers who come at once cause one call.
             if known.failure is not None:
                 raise NotSignedIn(known.failure)
             if known.metadata is None:
                 try:
-                    document = await self._document(issuer.rstrip("/") + DISCOVERY)
+                    document = await self._document(tenant_id, issuer.rstrip("/") + DISCOVERY)
                     known.metadata = metadata_of(document, issuer=issuer)
                 except NotSignedIn as error:
                     known.failure = error.message
                     raise
             return known.metadata
 
-    async def key(self, metadata: Metadata, token: str) -> Mapping[str, Any]:
+    async def key(self, tenant_id: TenantId, metadata: Metadata, token: str) -> Mapping[str, Any]:
         """The key that signed a token. Raises `NotSignedIn`."""
-        known, now = self._fresh(metadata.issuer), self._runtime.clock.now()
+        known, now = self._fresh(tenant_id, metadata.issuer), self._runtime.clock.now()
         found = key_for(token, known.keys or [])
         if found is None and (known.keys_at is None or known.keys_at + KEYS_ANEW_AFTER <= now):
             known.keys_at = now
-            known.keys = keys_of(await self._document(metadata.jwks_uri))
+            known.keys = keys_of(await self._document(tenant_id, metadata.jwks_uri))
             found = key_for(token, known.keys)
         if found is None:
             raise NotSignedIn("the ID token is signed with a key that its issuer does not publish")
         return found
 
     async def tokens(
-        self, metadata: Metadata, headers: Mapping[str, str], body: bytes
+        self, tenant_id: TenantId, metadata: Metadata, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, object]:
         """Status and document of the answer to a token request. Raises `NotSignedIn`."""
-        return await self._call("POST", metadata.token_endpoint, headers, body)
+        return await self._call(tenant_id, "POST", metadata.token_endpoint, headers, body)
 
-    async def _document(self, url: str) -> object:
-        status, document = await self._call("GET", url, {"accept": "application/json"}, b"")
+    async def _document(self, tenant_id: TenantId, url: str) -> object:
+        headers = {"accept": "application/json"}
+        status, document = await self._call(tenant_id, "GET", url, headers, b"")
         if status != 200:
             raise NotSignedIn(f"the identity provider answers with status {status} at {url}")
         return document
 
     async def _call(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+        self, tenant_id: TenantId, method: str, url: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, object]:
         try:
             answer = await self._runtime.egress.call(
-                method, url, headers=headers, body=body, bytes_max=DOCUMENT_BYTES_MAX
+                method,
+                url,
+                tenant_id=tenant_id,
+                headers=headers,
+                body=body,
+                bytes_max=DOCUMENT_BYTES_MAX,
             )
         except (CallFailed, UrlNotAllowed) as error:
             raise NotSignedIn(f"the identity provider cannot be reached: {error}") from error
@@ -176,16 +184,16 @@ class Providers:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return answer.status, None
 
-    def _fresh(self, issuer: str) -> _Known:
-        now = self._runtime.clock.now()
-        known = self._known.get(issuer)
+    def _fresh(self, tenant_id: TenantId, issuer: str) -> _Known:
+        key, now = (tenant_id, issuer), self._runtime.clock.now()
+        known = self._known.get(key)
         if known is not None:
             kept_for = FAILURE_KEPT_FOR if known.failure else KEPT_FOR
             if known.at <= now < known.at + kept_for:
-                self._known.move_to_end(issuer)
+                self._known.move_to_end(key)
                 return known
-        known = self._known[issuer] = _Known(now)
-        self._known.move_to_end(issuer)
+        known = self._known[key] = _Known(now)
+        self._known.move_to_end(key)
         while len(self._known) > PROVIDERS_KEPT_MAX:
             self._known.popitem(last=False)
         return known

@@ -62,7 +62,7 @@ async def depart(
         row = await identity_provider(scope)
     if row is None:
         raise NotFound("this tenant has no identity provider: sign in by password", field="tenant")
-    metadata = await providers.metadata(row.issuer)
+    metadata = await providers.metadata(TenantId(tenant_id), row.issuer)
     flow = Flow(tenant_id, runtime.clock.now() + FLOW_LIFE, return_to)
     url = authorization_url(metadata, flow, client_id=row.client_id, redirect_uri=redirect_uri)
     return Departure(url, flow)
@@ -106,12 +106,13 @@ async def _person(
     issuer: str | None,
     redirect_uri: str,
 ) -> tuple[IdentityProvider, Person]:
-    async with runtime.scope(TenantId(flow.tenant_id)) as scope:
+    tenant_id = TenantId(flow.tenant_id)
+    async with runtime.scope(tenant_id) as scope:
         row = await identity_provider(scope)
         secret = await client_secret_of(scope, row) if row else ""
     if row is None or issuer not in {None, row.issuer}:
         raise NotSignedIn("the answer is of another identity provider than the tenant's")
-    metadata = await providers.metadata(row.issuer)
+    metadata = await providers.metadata(tenant_id, row.issuer)
     headers, body = token_request(
         metadata,
         flow,
@@ -120,10 +121,10 @@ async def _person(
         client_secret=secret,
         redirect_uri=redirect_uri,
     )
-    token = id_token_of(*await providers.tokens(metadata, headers, body))
+    token = id_token_of(*await providers.tokens(tenant_id, metadata, headers, body))
     person = person_of(
         token,
-        await providers.key(metadata, token),
+        await providers.key(tenant_id, metadata, token),
         issuer=row.issuer,
         client_id=row.client_id,
         nonce=flow.nonce,

@@ -195,7 +195,7 @@ async def deliver(runtime: Runtime, taken: Taken) -> None:
             gone = f"its courier was gone {LEASES_MAX} times before the call came to an end"
             outcome = Outcome(runtime.clock.now(), 0, failure=gone)
         else:
-            outcome = await _call(runtime, parcel)
+            outcome = await _call(runtime, taken.tenant_id, parcel)
         reached("webhook.sent")
         async with runtime.scope(taken.tenant_id) as scope:
             await record(scope, taken.endpoint_id, taken.delivery_id, taken.lease_id, outcome)
@@ -259,7 +259,7 @@ async def _packed(runtime: Runtime, taken: Taken) -> Parcel | None:
         )
 
 
-async def _call(runtime: Runtime, parcel: Parcel) -> Outcome:
+async def _call(runtime: Runtime, tenant_id: TenantId, parcel: Parcel) -> Outcome:
     started_at = runtime.clock.now()
     began = asyncio.get_running_loop().time()
     signed = headers_of(
@@ -273,6 +273,7 @@ async def _call(runtime: Runtime, parcel: Parcel) -> Outcome:
         answer = await runtime.egress.call(
             "POST",
             parcel.url,
+            tenant_id=tenant_id,
             headers={"content-type": "application/json", **signed},
             body=parcel.body,
             seconds=CALL_SECONDS,

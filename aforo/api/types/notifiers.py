@@ -131,6 +131,7 @@ class NotifierMutation:
             answer = await info.context.runtime.egress.call(
                 "POST",
                 input.url,
+                tenant_id=info.context.caller.tenant_id,
                 headers={"content-type": message.content_type},
                 body=message.body.encode(),
                 bytes_max=ANSWER_BYTES_MAX,

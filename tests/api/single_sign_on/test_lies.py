@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
-from tests.api.people import Browser, error_of
+from aforo.storage.scope import Runtime
+from aforo.tenants.commands import create_tenant
+from tests.api.people import Browser, error_of, member
 from tests.api.single_sign_on.flow import sign_in, start, trust
 from tests.api.single_sign_on.provider import CLIENT_ID, CLIENT_SECRET, Claims, Provider
 
@@ -165,6 +167,26 @@ async def test_a_provider_that_is_down_is_asked_again_after_half_a_minute(
     assert len(provider.asked) == 1
     provider.down = set()
     clock.advance(timedelta(seconds=30))
+    assert (await sign_in(bea, tenant_id)).status_code == 303
+
+
+async def test_what_one_tenant_fails_to_reach_is_not_lost_to_another(
+    bea: Browser,
+    owner: Browser,
+    provider: Provider,
+    runtime: Runtime,
+    tenant_id: TenantId,
+    mark: str,
+) -> None:
+    # One that uses up its own look-ups could else name another's provider, and keep people out.
+    await trust(owner, provider, mark, defaultRole="ANALYST")
+    evil_id = TenantId((await create_tenant(runtime, name="Evil")).tenant.tenant_id)
+    async with await member(runtime, evil_id, f"eve@{mark}.example") as eve:
+        await trust(eve, provider, mark)
+    provider.down = {"/.well-known/openid-configuration"}
+    assert error_of(await start(bea, evil_id)) == (401, "SIGN_IN_FAILED")
+    provider.down = set()
+    assert error_of(await start(bea, evil_id)) == (401, "SIGN_IN_FAILED")
     assert (await sign_in(bea, tenant_id)).status_code == 303
 
 
