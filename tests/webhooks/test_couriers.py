@@ -8,22 +8,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
 from aforo.sdk.ids import TenantId
-from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 from aforo.tenants.commands import create_tenant
 from aforo.webhooks import courier
 from aforo.webhooks.commands import disable_endpoint
-from aforo.webhooks.fan_out import fan_out
 from aforo.webhooks.models import DeliveryState
-from tests.receivers import Answer, Heard, Receiver, receiving, reply
-from tests.webhooks.conftest import Happen, MakeEndpoint
-from tests.webhooks.log import attempts_of, deliveries_of, names
+from tests.receivers import Answer, Heard, receiving, reply
+from tests.webhooks.wire import Wire, names
 
 pytestmark = pytest.mark.anyio
 
@@ -48,15 +44,15 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def deliver_elsewhere(runtime: Runtime, repository: Path, tenant_id: UUID, fail: str) -> int:
+async def deliver_elsewhere(wire: Wire, repository: Path, fail: str) -> int:
     """Deliver in a process that dies at a fail point; its exit code."""
-    settings = runtime.settings
+    settings = wire.runtime.settings
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         DELIVER,
-        str(tenant_id),
-        runtime.clock.now().isoformat(),
+        str(wire.tenant_id),
+        wire.clock.now().isoformat(),
         cwd=repository,
         env=os.environ
         | {
@@ -70,11 +66,6 @@ async def deliver_elsewhere(runtime: Runtime, repository: Path, tenant_id: UUID,
         },
     )
     return await process.wait()
-
-
-async def fanned_out(runtime: Runtime, tenant_id: TenantId) -> None:
-    async with runtime.scope(tenant_id) as scope:
-        await fan_out(scope)
 
 
 @asynccontextmanager
@@ -105,71 +96,49 @@ def counting(count: int, done: asyncio.Event) -> Answer:
 
 @pytest.mark.parametrize(("fail", "sent"), [("scope.committed", 0), ("webhook.sent", 1)])
 async def test_what_a_killed_courier_had_is_sent_again_with_the_same_bytes_and_id(
-    *,
-    runtime: Runtime,
-    tenant_id: TenantId,
-    clock: MovableClock,
-    receiver: Receiver,
-    make_endpoint: MakeEndpoint,
-    happen: Happen,
-    run_jobs: Happen,
-    repository: Path,
-    fail: str,
-    sent: int,
+    *, wire: Wire, repository: Path, fail: str, sent: int
 ) -> None:
-    await make_endpoint()
-    await happen()
-    await fanned_out(runtime, tenant_id)
-    assert await deliver_elsewhere(runtime, repository, tenant_id, fail) == -signal.SIGKILL
-    assert len(receiver.heard) == sent
-    await run_jobs()
-    assert len(receiver.heard) == sent, "as long as its lease runs it is taken to be alive"
-    clock.advance(timedelta(seconds=courier.LEASE_SECONDS))
-    await run_jobs()
-    assert len(receiver.heard) == sent + 1
-    assert len({(one.body, one.headers["webhook-id"]) for one in receiver.heard}) == 1
-    [delivery] = await deliveries_of(runtime, tenant_id)
+    await wire.make_endpoint()
+    await wire.happen()
+    await wire.fan_out()
+    assert await deliver_elsewhere(wire, repository, fail) == -signal.SIGKILL
+    assert len(wire.receiver.heard) == sent
+    await wire.run_jobs()
+    assert len(wire.receiver.heard) == sent, "as long as its lease runs it is taken to be alive"
+    await wire.run_jobs(after=timedelta(seconds=courier.LEASE_SECONDS))
+    assert len(wire.receiver.heard) == sent + 1
+    assert len({(one.body, one.headers["webhook-id"]) for one in wire.receiver.heard}) == 1
+    [delivery] = await wire.deliveries()
     assert (delivery.state, delivery.leases) == (DeliveryState.DELIVERED, 2)
-    assert [one.number for one in await attempts_of(runtime, tenant_id)] == [1]
+    assert [one.number for one in await wire.attempts()] == [1]
 
 
-async def test_several_couriers_keep_each_objects_order_and_two_calls_at_a_time(
-    runtime: Runtime,
-    tenant_id: TenantId,
-    receiver: Receiver,
-    make_endpoint: MakeEndpoint,
-    happen: Happen,
-) -> None:
-    await make_endpoint()
+async def test_several_couriers_keep_each_objects_order_and_two_calls_at_a_time(wire: Wire) -> None:
+    await wire.make_endpoint()
     objects = {name: new_id() for name in "abcd"}
     done = asyncio.Event()
-    receiver.answer = counting(4 * 8, done)
-    async with couriers(runtime, 3):
+    wire.receiver.answer = counting(4 * 8, done)
+    async with couriers(wire.runtime, 3):
         for number in range(8):
             for name, object_id in objects.items():
-                await happen(f"{name}{number}", object_id=object_id)
-            await fanned_out(runtime, tenant_id)
+                await wire.happen(f"{name}{number}", object_id=object_id)
+            await wire.fan_out()
         async with asyncio.timeout(WAIT_SECONDS):
             await done.wait()
-    heard = names(receiver.heard)
+    heard = names(wire.receiver.heard)
     for name in objects:
         mine = [one for one in heard if one.startswith(name)]
         assert mine == [f"{name}{number}" for number in range(8)]
-    assert receiver.open_max <= courier.IN_FLIGHT_PER_ENDPOINT
+    assert wire.receiver.open_max <= courier.IN_FLIGHT_PER_ENDPOINT
 
 
 async def test_slow_endpoints_of_one_tenant_do_not_hold_up_another_one(
-    runtime: Runtime,
-    tenant_id: TenantId,
-    receiver: Receiver,
-    make_endpoint: MakeEndpoint,
-    happen: Happen,
-    monkeypatch: pytest.MonkeyPatch,
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "IN_FLIGHT_MAX", 6)
     monkeypatch.setattr(courier, "IN_FLIGHT_PER_TENANT", 4)
     monkeypatch.setattr(courier, "FINISH_SECONDS", 0.1)
-    other = TenantId((await create_tenant(runtime, name="Other")).tenant.tenant_id)
+    other = TenantId((await create_tenant(wire.runtime, name="Other")).tenant.tenant_id)
     busy, done = asyncio.Event(), asyncio.Event()
 
     async def hang(_heard: Heard, _writer: asyncio.StreamWriter) -> None:
@@ -177,76 +146,63 @@ async def test_slow_endpoints_of_one_tenant_do_not_hold_up_another_one(
             busy.set()
         await asyncio.Event().wait()
 
-    receiver.answer = counting(1, done)
-    async with receiving(hang) as slow, couriers(runtime, 1):
+    wire.receiver.answer = counting(1, done)
+    async with receiving(hang) as slow, couriers(wire.runtime, 1):
         for _ in range(4):
-            await make_endpoint(slow.url())
+            await wire.make_endpoint(slow.url())
         for _ in range(5):
-            await happen()
-        await fanned_out(runtime, tenant_id)
+            await wire.happen()
+        await wire.fan_out()
         async with asyncio.timeout(WAIT_SECONDS):
             await busy.wait()
-        await make_endpoint(owner=other)
-        await happen("quick", owner=other)
-        await fanned_out(runtime, other)
+        await wire.make_endpoint(owner=other)
+        await wire.happen("quick", owner=other)
+        await wire.fan_out(other)
         async with asyncio.timeout(courier.CALL_SECONDS / 2):
             await done.wait()
         assert len(slow.heard) == courier.IN_FLIGHT_PER_TENANT
-    assert names(receiver.heard) == ["quick"]
-    left = await deliveries_of(runtime, tenant_id)
+    assert names(wire.receiver.heard) == ["quick"]
+    left = await wire.deliveries()
     assert {(one.state, one.lease_until) for one in left} == {(DeliveryState.PENDING, None)}, (
         "what was cut off is handed back at once"
     )
 
 
-async def test_a_courier_that_lost_its_lease_records_nothing(
-    runtime: Runtime,
-    tenant_id: TenantId,
-    clock: MovableClock,
-    receiver: Receiver,
-    make_endpoint: MakeEndpoint,
-    happen: Happen,
-) -> None:
-    made = await make_endpoint()
-    await happen()
-    await fanned_out(runtime, tenant_id)
+async def test_a_courier_that_lost_its_lease_records_nothing(wire: Wire) -> None:
+    made = await wire.make_endpoint()
+    await wire.happen()
+    await wire.fan_out()
     came, again = asyncio.Event(), asyncio.Event()
 
     async def wait(heard: Heard, writer: asyncio.StreamWriter) -> None:
-        if len(receiver.heard) == 1:
+        if len(wire.receiver.heard) == 1:
             came.set()
             await again.wait()
-        writer.write(reply(500 if heard is receiver.heard[0] else 200))
+        writer.write(reply(500 if heard is wire.receiver.heard[0] else 200))
 
-    receiver.answer = wait
-    [late] = await courier.take(runtime, tenant_id, made.endpoint.id)
-    assert await courier.take(runtime, tenant_id, made.endpoint.id) == []
-    slow = asyncio.create_task(courier.deliver(runtime, late))
+    wire.receiver.answer = wait
+    [late] = await courier.take(wire.runtime, wire.tenant_id, made.endpoint.id)
+    assert await courier.take(wire.runtime, wire.tenant_id, made.endpoint.id) == []
+    slow = asyncio.create_task(courier.deliver(wire.runtime, late))
     async with asyncio.timeout(WAIT_SECONDS):
         await came.wait()
-    clock.advance(timedelta(seconds=courier.LEASE_SECONDS))
-    assert await courier.deliver_due(runtime, tenant_id) == 1
+    wire.clock.advance(timedelta(seconds=courier.LEASE_SECONDS))
+    assert await courier.deliver_due(wire.runtime, wire.tenant_id) == 1
     again.set()
     await slow
-    [delivery] = await deliveries_of(runtime, tenant_id)
+    [delivery] = await wire.deliveries()
     assert delivery.state is DeliveryState.DELIVERED
-    assert [one.status for one in await attempts_of(runtime, tenant_id)] == [200]
+    assert [one.status for one in await wire.attempts()] == [200]
 
 
-async def test_what_was_taken_is_not_sent_once_the_endpoint_is_disabled(
-    runtime: Runtime,
-    tenant_id: TenantId,
-    receiver: Receiver,
-    make_endpoint: MakeEndpoint,
-    happen: Happen,
-) -> None:
-    made = await make_endpoint()
-    await happen()
-    await fanned_out(runtime, tenant_id)
-    [taken] = await courier.take(runtime, tenant_id, made.endpoint.id)
-    async with runtime.scope(tenant_id) as scope:
+async def test_what_was_taken_is_not_sent_once_the_endpoint_is_disabled(wire: Wire) -> None:
+    made = await wire.make_endpoint()
+    await wire.happen()
+    await wire.fan_out()
+    [taken] = await courier.take(wire.runtime, wire.tenant_id, made.endpoint.id)
+    async with wire.runtime.scope(wire.tenant_id) as scope:
         await disable_endpoint(scope, endpoint_id=made.endpoint.id)
-    await courier.deliver(runtime, taken)
-    assert receiver.heard == []
-    [delivery] = await deliveries_of(runtime, tenant_id)
+    await courier.deliver(wire.runtime, taken)
+    assert wire.receiver.heard == []
+    [delivery] = await wire.deliveries()
     assert delivery.state is DeliveryState.CANCELLED
