@@ -36,7 +36,7 @@ from aforo.storage.listing import PAGE_MAX, AgeOrder, Children, Listing, equal
 from aforo.storage.rows import one_of, rows_by_id
 from aforo.storage.scope import Scope
 from aforo.subscriptions.models import Customer, Subscription
-from aforo.subscriptions.periods import PeriodPart, billing_period
+from aforo.subscriptions.periods import PeriodPart, part_at
 
 __all__ = ["tax_settings", "wallet_states"]
 
@@ -301,10 +301,13 @@ async def _running(scope: Scope, customer_ids: Collection[UUID], at: datetime) -
 
 
 def _part(subscription: Subscription, customer: Customer, at: datetime) -> PeriodPart:
-    whole = billing_period(anchor_day=subscription.anchor_day, time_zone=customer.time_zone, at=at)
-    start = max(whole.start, subscription.starts_at)
-    end = whole.end if subscription.ends_at is None else min(whole.end, subscription.ends_at)
-    return PeriodPart(Period(start, end), whole)
+    return part_at(
+        anchor_day=subscription.anchor_day,
+        time_zone=customer.time_zone,
+        starts_at=subscription.starts_at,
+        ends_at=subscription.ends_at,
+        at=at,
+    )
 
 
 def _added(before: Accrual | None, more: Accrual) -> Accrual:

@@ -35,7 +35,7 @@ from aforo.sdk.period import Period
 from aforo.storage.redis import UNREACHABLE
 from aforo.storage.scope import Runtime, Scope
 from aforo.subscriptions.models import Customer, Subscription
-from aforo.subscriptions.periods import billing_period
+from aforo.subscriptions.periods import part_at
 
 COUNTER_TTL_SECONDS = 40 * 24 * 3600
 
@@ -122,9 +122,13 @@ async def quotas_in_force(
 def _lived(subscription: Subscription, customer: Customer, at: datetime) -> Period:
     """What the subscription lives of the billing period: usage under the one before it is not
     held against this one's quota, as it is not on this one's invoice."""
-    whole = billing_period(anchor_day=subscription.anchor_day, time_zone=customer.time_zone, at=at)
-    end = whole.end if subscription.ends_at is None else min(whole.end, subscription.ends_at)
-    return Period(max(whole.start, subscription.starts_at), end)
+    return part_at(
+        anchor_day=subscription.anchor_day,
+        time_zone=customer.time_zone,
+        starts_at=subscription.starts_at,
+        ends_at=subscription.ends_at,
+        at=at,
+    ).part
 
 
 async def _advance(scope: Scope, segment: Confirmed) -> None:

@@ -25,10 +25,6 @@ class PeriodPart:
         """The share of the period that was lived, by seconds: above 0, at most 1."""
         return self.part.fraction_of(self.whole)
 
-    @property
-    def is_whole(self) -> bool:
-        return self.part == self.whole
-
 
 def billing_period(*, anchor_day: int, time_zone: str, at: datetime) -> Period:
     """The one billing period that contains `at`.
@@ -42,6 +38,16 @@ def billing_period(*, anchor_day: int, time_zone: str, at: datetime) -> Period:
     while (start := _boundary(month, anchor_day, zone)) > at:
         month -= 1
     return Period(start, _boundary(month + 1, anchor_day, zone))
+
+
+def part_at(
+    *, anchor_day: int, time_zone: str, starts_at: datetime, ends_at: datetime | None, at: datetime
+) -> PeriodPart:
+    """What a subscription lives of the billing period of a moment within its life."""
+    whole = billing_period(anchor_day=anchor_day, time_zone=time_zone, at=at)
+    part = whole.overlap(Period(starts_at, whole.end if ends_at is None else ends_at))
+    assert part is not None, "the moment is in both"
+    return PeriodPart(part, whole)
 
 
 def periods_between(

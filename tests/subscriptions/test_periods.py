@@ -14,10 +14,12 @@ from aforo.subscriptions.periods import (
     PERIODS_MAX,
     billing_period,
     local_midnight,
+    part_at,
     periods_between,
 )
 
 START = datetime(1990, 1, 1, tzinfo=UTC)
+INSTANT = timedelta(microseconds=1)
 ZONES = (
     "UTC",
     "America/Los_Angeles",
@@ -126,7 +128,7 @@ def test_periods_tile_a_life_without_gap_or_overlap(
     for before, after in itertools.pairwise(parts):
         assert before.part.end == after.part.start
         assert before.whole.end == after.whole.start
-    assert all(each.is_whole and each.fraction == 1 for each in parts[1:-1])
+    assert all(each.part == each.whole and each.fraction == 1 for each in parts[1:-1])
     for each in parts:
         assert each.whole.overlap(Period(start, until)) == each.part
         assert 27 <= (each.whole.end - each.whole.start).days <= 32
@@ -150,7 +152,20 @@ def test_a_part_knows_its_share_of_the_period() -> None:
     start, until = utc("2026-11-16T00:00:00"), utc("2026-12-01T00:00:00")
     (part,) = periods_between(anchor_day=1, time_zone="UTC", start=start, until=until)
     assert part.fraction == Decimal("0.5")
-    assert not part.is_whole
+
+
+@given(zone=st.sampled_from(ZONES), anchor=anchors, start=moments, life=lives, far=st.floats(0, 1))
+def test_the_part_at_a_moment_is_that_of_the_tiles_which_contains_it(
+    zone: str, anchor: int, start: datetime, life: timedelta, far: float
+) -> None:
+    until = start + life
+    at = min(start + life * far, until - INSTANT)
+    tiles = periods_between(anchor_day=anchor, time_zone=zone, start=start, until=until)
+    [expected] = [each for each in tiles if each.part.contains(at)]
+    found = part_at(anchor_day=anchor, time_zone=zone, starts_at=start, ends_at=until, at=at)
+    assert found == expected
+    endless = part_at(anchor_day=anchor, time_zone=zone, starts_at=start, ends_at=None, at=at)
+    assert (endless.part.start, endless.part.end) == (expected.part.start, expected.whole.end)
 
 
 def test_a_life_of_no_length_has_no_periods() -> None:
