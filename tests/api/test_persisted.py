@@ -1,5 +1,6 @@
 """Persisted documents: uploaded, run by their id over every transport, and taken alone."""
 
+import dataclasses
 import json
 from hashlib import sha256
 from typing import Any
@@ -8,10 +9,12 @@ import httpx2
 import pytest
 
 from aforo.api.app import create_app
+from aforo.api.protocol.documents import Documents, Request
+from aforo.api.schema import schema
 from aforo.callers import commands
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
-from tests.api.forms import new_key
+from tests.api.forms import http, new_key
 from tests.api.server import serving, socket_to
 from tests.conftest import GraphQL
 
@@ -239,6 +242,73 @@ async def test_the_file_of_a_code_generator_is_taken_as_it_is(
         "/v1/persisted-documents", content=b"{}", headers={"Content-Type": "text/plain"}
     )
     assert text.status_code == 415
+
+
+ONE = """mutation($a: PersistedDocumentInput!) {
+  uploadPersistedDocuments(input: { documents: [$a] }) { __typename } }"""
+LISTED = """mutation($all: [PersistedDocumentInput!]!) {
+  uploadPersistedDocuments(input: { documents: $all }) { __typename } }"""
+WRITTEN = """mutation { first: uploadPersistedDocuments(input: { documents: [
+  { documentId: "a", text: "{ __typename }" }, { documentId: "b", text: "{ __typename }" }] })
+  { __typename } second: uploadPersistedDocuments(input: { documents:
+  { documentId: "c", text: "{ __typename }" } }) { __typename } }"""
+DEFAULT = """mutation($input: UploadPersistedDocumentsInput! = { documents: [
+  { documentId: "a", text: "x" }, { documentId: "b", text: "x" }, { documentId: "c", text: "x" }] })
+  { ...up } fragment up on Mutation { uploadPersistedDocuments(input: $input) { __typename } }"""
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "cost"),
+    [
+        (UPLOAD, {"input": {"documents": [{}] * 7}}, 1 + 7),
+        (UPLOAD, {"input": {"documents": {}}}, 1 + 1),
+        (UPLOAD, {"input": None}, 1 + 1),
+        (LISTED, {"all": [{}] * 400}, 1 + 400),
+        (LISTED, {"all": []}, 1),
+        (ONE, {"a": {}}, 1 + 1),
+        (WRITTEN, {}, 1 + 2 + 1 + 1),
+        (DEFAULT, {}, 1 + 3),
+        (DEFAULT, {"input": {"documents": [{}] * 9}}, 1 + 9),
+    ],
+)
+def test_each_document_of_an_upload_costs_a_point(
+    text: str, variables: dict[str, Any], cost: int
+) -> None:
+    documents = Documents(schema, introspection=False)
+    text = text.replace(
+        "... on PersistedDocumentsProblem { faults { documentId code message } }", ""
+    )
+    for other in ({}, variables, {}, variables):  # Also where it is remembered.
+        prepared = documents.prepare(Request(text, other, None))
+    assert prepared.cost == cost
+
+
+async def test_an_upload_that_is_too_dear_for_its_key_is_refused_before_it_is_checked(
+    runtime: Runtime, tenant: NewTenant, graphql: GraphQL
+) -> None:
+    settings = dataclasses.replace(runtime.settings, points_per_second=1)
+    slow = dataclasses.replace(runtime, settings=settings)
+    file = {f"d{number}": "{ never checked" for number in range(400)}
+    async with http(slow, tenant) as client:
+        for left in (600, 200):
+            faulty = await client.post("/v1/persisted-documents", json=file)
+            assert (faulty.status_code, len(faulty.json()["faults"])) == (422, 400)
+            assert faulty.headers["x-ratelimit-remaining"] == str(left)
+        refused = await client.post("/v1/persisted-documents", json=file)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "RATE_LIMITED")
+        assert int(refused.headers["retry-after"]) == 400 - 200
+        given = [{"documentId": id_, "text": text} for id_, text in file.items()]
+        body = {"query": UPLOAD, "variables": {"input": {"documents": given}}}
+        again = await client.post("/graphql", json=body)
+        assert (again.status_code, again.json().get("data")) == (429, None)
+        good = await client.post("/v1/persisted-documents", json={"a": TENANT, "b": TENANT})
+        assert good.headers["x-ratelimit-remaining"] == "196"
+        taken = await client.post("/v1/persisted-documents", json={"a": TYPENAME})
+        assert (taken.status_code, taken.headers["x-ratelimit-remaining"]) == (409, "195")
+        many = {f"d{number}": TENANT for number in range(commands.UPLOAD_MAX + 1)}
+        too_many = await client.post("/v1/persisted-documents", json=many)
+        assert too_many.status_code == 429
+    assert len((await graphql(LIST))["persistedDocuments"]["edges"]) == 2
 
 
 async def test_an_upload_needs_permission(client: httpx2.AsyncClient, graphql: GraphQL) -> None:

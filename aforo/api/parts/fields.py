@@ -16,6 +16,8 @@ from aforo.tenants.permissions import Permission
 
 COST = "cost"
 """Where the metadata of a field holds what it costs beside its objects."""
+COUNTED = "counted"
+"""Where that of a mutation names the list of its input whose items cost a point each."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Enum)
@@ -38,11 +40,20 @@ def field(
     return cast("Callable[[F], F]", decorate)
 
 
-def mutation(description: str, *, needs: Permission | Open) -> Callable[[F], F]:
-    """A mutation with one argument `input`, whose `AforoError`s become members of its union."""
+def mutation(
+    description: str, *, needs: Permission | Open, counted: str | None = None
+) -> Callable[[F], F]:
+    """A mutation with one argument `input`, whose `AforoError`s become members of its union.
+
+    `counted` names a list of the input, each item of which takes work: it costs a point.
+    """
+    metadata: dict[str, object] = {NEEDS: needs}
+    if counted:
+        description = f"{description} Costs 1 for each of `{counted}`."
+        metadata[COUNTED] = counted
     decorate = strawberry.mutation(
         description=_described(description, needs),
-        metadata={NEEDS: needs},
+        metadata=metadata,
         extensions=[ProblemsAsData(), _Recorded(), _DescribedInput()],
     )
     return cast("Callable[[F], F]", decorate)

@@ -1,6 +1,6 @@
 """What an operation costs before it runs: how many objects it may return, and how dear they are."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 from graphql import (
@@ -17,6 +17,7 @@ from graphql import (
     IntValueNode,
     ListValueNode,
     Node,
+    ObjectValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
     VariableNode,
@@ -26,7 +27,7 @@ from graphql import (
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
-from aforo.api.parts.fields import COST
+from aforo.api.parts.fields import COST, COUNTED
 from aforo.api.protocol.errors import LimitExceeded
 from aforo.api.protocol.limits import fragments_of
 from aforo.storage.listing import PAGE_DEFAULT, PAGE_MAX
@@ -36,6 +37,7 @@ REMEMBERED_MAX = 16
 """Of one operation: the costs for so many sizes of pages."""
 
 _SIZES = frozenset({"first", "ids"})
+_INPUT = "input"
 _ENOUGH = 1_000_000  # Sums stop here: nested fragments would make them astronomical.
 
 
@@ -43,7 +45,7 @@ class OperationCost:
     """The cost of one operation of a valid document.
 
     An object costs 1, a scalar nothing, a connection its page size times one item, and some fields
-    what they declare. All but the page sizes is the same for every request.
+    what they declare. All but the sizes of pages and lists is the same for every request.
     """
 
     def __init__(
@@ -56,13 +58,13 @@ class OperationCost:
         self._operation = operation
         self._fragments = fragments_of(document)
         self._defaults = _defaults(operation)
-        self._sizes = _size_variables(document)
+        self._sizes = _size_variables(schema, document)
         self._known: dict[Hashable, int] = {}
 
     def of(self, variables: Mapping[str, Any]) -> int:
         """The points that the operation costs. Raises `LimitExceeded` for more than 1,000."""
         given = {**self._defaults, **variables} if self._sizes else {}
-        key = tuple(_size_of(given.get(name)) for name in self._sizes)
+        key = tuple(_size_of(given.get(name), within) for name, within in self._sizes)
         cost = self._known.get(key)
         if cost is None:
             walk = _Walk(self._schema, self._fragments, given)
@@ -78,9 +80,15 @@ class OperationCost:
 
 def declared_cost(field: GraphQLField) -> int:
     """What a field costs beside its objects: see `cost=` in `aforo.api.parts.fields`."""
-    definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
-    declared = definition.metadata.get(COST, 0) if isinstance(definition, StrawberryField) else 0
+    declared = _metadata(field).get(COST, 0)
     assert isinstance(declared, int)
+    return declared
+
+
+def counted_list(field: GraphQLField | None) -> str | None:
+    """The list of a mutation's input whose items cost a point each: see `counted=` there."""
+    declared = _metadata(field).get(COUNTED) if field else None
+    assert declared is None or isinstance(declared, str)
     return declared
 
 
@@ -117,7 +125,7 @@ class _Walk:
         field = _definition(parent, node.name.value)
         if field is None:  # `__typename` and the schema's own fields.
             return 0
-        own = declared_cost(field)
+        own = declared_cost(field) + self._counted(node, field)
         kind = get_named_type(field.type)
         if not is_composite_type(kind):
             return own
@@ -146,6 +154,16 @@ class _Walk:
         ids = self._argument(node, "ids")
         return max(len(ids), 1) if isinstance(ids, list) else 1
 
+    def _counted(self, node: FieldNode, field: GraphQLField) -> int:
+        name = counted_list(field)
+        if name is None:
+            return 0
+        given = self._argument(node, _INPUT)
+        items = given.get(name) if isinstance(given, Mapping) else None
+        if isinstance(items, VariableNode):
+            items = self._variables.get(items.name.value)
+        return len(items) if isinstance(items, list) else 1  # One item may stand for a list.
+
     def _argument(self, node: FieldNode, name: str) -> object:
         for argument in node.arguments or ():
             if argument.name.value == name:
@@ -155,9 +173,13 @@ class _Walk:
         return None
 
 
-def _size_variables(document: DocumentNode) -> tuple[str, ...]:
-    """The variables that say how large a page is, or hold ids."""
-    found: dict[str, None] = {}
+def _size_variables(
+    schema: GraphQLSchema, document: DocumentNode
+) -> tuple[tuple[str, str | None], ...]:
+    """The variables that say how large a page is, or hold ids, or a list that is counted: that
+    list itself, or by its name within the variable."""
+    mutations = schema.mutation_type.fields if schema.mutation_type else {}
+    found: dict[tuple[str, str | None], None] = {}
     stack: list[Any] = [
         definition.selection_set
         for definition in document.definitions
@@ -166,15 +188,30 @@ def _size_variables(document: DocumentNode) -> tuple[str, ...]:
     while stack:
         for node in stack.pop().selections:
             for argument in getattr(node, "arguments", None) or ():
-                if argument.name.value in _SIZES and isinstance(argument.value, VariableNode):
-                    found[argument.value.name.value] = None
+                name, value = argument.name.value, argument.value
+                if name in _SIZES and isinstance(value, VariableNode):
+                    found[value.name.value, None] = None
+                elif name == _INPUT and (within := counted_list(mutations.get(node.name.value))):
+                    found |= dict.fromkeys(_list_variables(value, within))
             if getattr(node, "selection_set", None):
                 stack.append(node.selection_set)
     return tuple(found)
 
 
-def _size_of(value: object) -> Hashable:
+def _list_variables(value: Node, within: str) -> Iterator[tuple[str, str | None]]:
+    match value:
+        case VariableNode(name=name):
+            yield name.value, within
+        case ObjectValueNode(fields=fields):
+            for each in fields:
+                if each.name.value == within and isinstance(each.value, VariableNode):
+                    yield each.value.name.value, None
+
+
+def _size_of(value: object, within: str | None) -> Hashable:
     """All of a value that the cost depends on."""
+    if within is not None:
+        value = value.get(within) if isinstance(value, Mapping) else None
     if isinstance(value, list):
         return ("items", len(value))
     return value if isinstance(value, int) else None
@@ -194,7 +231,16 @@ def _written(value: Node) -> object:
             return int(digits) if len(digits) < 10 else PAGE_MAX
         case ListValueNode(values=values):
             return list(values)
+        case ObjectValueNode(fields=fields):
+            return {each.name.value: _written(each.value) for each in fields}
+        case VariableNode():
+            return value  # Within an object: for whoever knows the variables.
     return None
+
+
+def _metadata(field: GraphQLField) -> Mapping[Any, Any]:
+    definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+    return definition.metadata if isinstance(definition, StrawberryField) else {}
 
 
 def _definition(parent: GraphQLNamedType, name: str) -> GraphQLField | None:

@@ -117,6 +117,7 @@ class PersistedMutation:
     @mutation(
         "Persist documents, after each was validated against this schema.",
         needs=Permission.ACCESS_WRITE,
+        counted="documents",
     )
     async def upload_persisted_documents(
         self, info: Info, input: UploadPersistedDocumentsInput
