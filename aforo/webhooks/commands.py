@@ -2,12 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlmodel import col
 
+from aforo.sdk import Period
 from aforo.sdk.errors import Conflict, Invalid, NotFound
 from aforo.storage.addresses import Walls
 from aforo.storage.event_types import EventType
@@ -224,18 +225,15 @@ async def replay(
     scope: Scope,
     *,
     endpoint_id: UUID,
-    from_: datetime,
-    until: datetime,
+    period: Period,
     event_types: Collection[EventType] = (),
 ) -> Replayed:
-    """Deliver the events of `[from_, until)` again, or for the first time.
+    """Deliver the events that were published in a period again, or for the first time.
 
     Of the types given, or of those that the endpoint filters. Each keeps its id and its bytes.
     Raises: `Invalid`, also for more than 1,000 events; `NotFound`; `Conflict` where the endpoint
     is disabled.
     """
-    if from_ >= until:
-        raise Invalid("until is not after from, give a later moment", field="until")
     endpoint = await _enabled(scope, endpoint_id)
     names = _checked_types(event_types) or endpoint.event_types
     kinds = {EventType(name) for name in names} or set(EventType)
@@ -243,8 +241,8 @@ async def replay(
         await scope.db.scalars(
             sa.select(OutboxEvent)
             .where(
-                col(OutboxEvent.created_at) >= from_,
-                col(OutboxEvent.created_at) < until,
+                col(OutboxEvent.created_at) >= period.start,
+                col(OutboxEvent.created_at) < period.end,
                 col(OutboxEvent.type).in_(kinds - {EventType.WEBHOOK_TEST}),
                 col(OutboxEvent.object_id) != endpoint.id,
             )

@@ -347,7 +347,9 @@ BETTER: dict[str, dict[str, Any]] = {
     "createCustomer": {"email": "walk@acme.test", "country": "DE"},
     "setIdentityProvider": {"issuer": "https://id.acme.test", "defaultRole": "ANALYST"},
     "removeIdentityProvider": {"issuer": "https://id.acme.test"},
-    "replayWebhookEvents": {"from": "2026-11-20T00:00:00Z", "until": "2026-11-20T12:00:01Z"},
+    "replayWebhookEvents": {
+        "period": {"start": "2026-11-20T00:00:00Z", "end": "2026-11-20T12:00:01Z"}
+    },
     "uploadPersistedDocuments": {
         "documents": [{"documentId": "walk", "text": "{ tenant { name } }"}]
     },

@@ -179,12 +179,12 @@ async def test_the_tax_engine_in_force_is_shown(graphql: GraphQL) -> None:
 
 async def test_the_revenue_summary_agrees_with_the_invoices(graphql: GraphQL, billed: Shop) -> None:
     query = """
-    query($from: DateTime!, $to: DateTime!) { revenueSummary(from: $from, to: $to) {
+    query($period: PeriodInput!) { revenueSummary(period: $period) {
       currency asOf invoicedRevenue expectedRevenue cogs margin unattributedCogs uncostedEvents
       outstanding mrr arr activeSubscriptions activeCustomers arpu
     } }
     """
-    data = await graphql(query, **{"from": OCTOBER["start"], "to": OCTOBER["end"]})
+    data = await graphql(query, period=OCTOBER)
     [row] = data["revenueSummary"]
     assert (row["currency"], row["asOf"]) == ("USD", "2026-11-20T12:00:00Z")
     figures = {"invoicedRevenue": "18.91", "cogs": "2.01", "outstanding": "15.80", "mrr": "18.00"}

@@ -45,7 +45,7 @@ VERBS = {
 }
 """What a mutation may begin with; a synonym of one of them may not."""
 
-BOUND = re.compile(r"(^|[a-z])(since|from|From|to|To|until|Until|start|Start|end|End)$|^asOf$")
+BOUND = re.compile(r"(^|[a-z])(since|From|To|until|Until|start|Start|end|End)$|^asOf$")
 """The names of moments that bound a period; all other moments are `…At`."""
 
 NOT_GLOBAL = {

@@ -56,9 +56,9 @@ async def test_invoices_are_followed_from_draft_to_final(
 
 
 KPIS = """
-subscription($from: DateTime, $to: DateTime, $after: String) {
-  kpis(from: $from, to: $to, after: $after) {
-    asOf from to revenue { currency asOf invoicedRevenue activeSubscriptions mrr }
+subscription($period: PeriodInput, $after: String) {
+  kpis(period: $period, after: $after) {
+    asOf periodStart periodEnd revenue { currency asOf invoicedRevenue activeSubscriptions mrr }
   }
 }
 """
@@ -73,9 +73,10 @@ async def test_key_figures_come_at_once_and_again_when_they_have_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kpis, "PAUSE_SECONDS", 0.1)
-    window = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"}
-    async with listening(listener, KPIS, **window) as reader:
+    period = {"start": "2026-10-01T00:00:00Z", "end": "2026-11-02T00:00:00Z"}
+    async with listening(listener, KPIS, period=period) as reader:
         first = (await reader.next())["data"]["kpis"]
+        assert (first["periodStart"], first["periodEnd"]) == (period["start"], period["end"])
         [row] = first["revenue"]
         assert (row["currency"], row["invoicedRevenue"]) == ("USD", "0.00")
         assert first["asOf"] == row["asOf"] == "2026-11-20T12:00:00Z"
@@ -86,10 +87,10 @@ async def test_key_figures_come_at_once_and_again_when_they_have_changed(
         while row["invoicedRevenue"] == "0.00":
             [row] = (await reader.next())["data"]["kpis"]["revenue"]
         cursor = reader.cursor
-    query = """query($from: DateTime!, $to: DateTime!) { revenueSummary(from: $from, to: $to) {
+    query = """query($period: PeriodInput!) { revenueSummary(period: $period) {
         currency asOf invoicedRevenue activeSubscriptions mrr } }"""
-    assert (await graphql(query, **window))["revenueSummary"] == [row]
-    async with listening(listener, KPIS, **window, after=cursor) as reader:
+    assert (await graphql(query, period=period))["revenueSummary"] == [row]
+    async with listening(listener, KPIS, period=period, after=cursor) as reader:
         await reader.opened()
         await send(call(2, 100))
         await run_jobs()
@@ -131,13 +132,12 @@ async def _figures(listener: httpx2.AsyncClient, count: int) -> list[Frame]:
 @pytest.mark.parametrize(
     ("given", "code"),
     [
-        ({"from": "2026-10-01T00:00:00Z"}, "BAD_ARGUMENTS"),
-        ({"from": "2026-10-01T00:00:00Z", "to": "2026-10-01T00:00:00Z"}, "BAD_PERIOD"),
+        ({"period": dict.fromkeys(("start", "end"), "2026-10-01T00:00:00Z")}, "BAD_PERIOD"),
         ({"after": "x"}, "BAD_CURSOR"),
     ],
 )
-async def test_a_window_that_is_none_is_refused(
-    listener: httpx2.AsyncClient, given: dict[str, str], code: str
+async def test_a_period_or_cursor_that_is_none_is_refused(
+    listener: httpx2.AsyncClient, given: dict[str, Any], code: str
 ) -> None:
     async with listening(listener, KPIS, **given) as reader:
         [error] = (await reader.next())["errors"]

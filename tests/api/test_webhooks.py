@@ -157,7 +157,8 @@ async def test_a_time_is_replayed_with_the_same_ids_also_to_an_endpoint_that_was
     await made(graphql, "createCustomer", **customer(externalId="later"))
     await run_jobs()
     new, _ = await created(graphql, receiver.url("/new"))
-    when = {"from": "2026-11-20T12:00:00Z", "until": "2026-11-20T13:00:00Z"}
+    start, end = "2026-11-20T12:00:00Z", "2026-11-20T13:00:00Z"
+    when = {"period": {"start": start, "end": end}}
     asked = {"webhookEndpointId": new, "eventTypes": ["CUSTOMER_CREATED"], **when}
     for _ in range(2):
         answer = await graphql(REPLAY, input=asked)
@@ -170,9 +171,9 @@ async def test_a_time_is_replayed_with_the_same_ids_also_to_an_endpoint_that_was
     }
     everything = await graphql(REPLAY, input={"webhookEndpointId": new, **when})
     assert everything["replayWebhookEvents"]["eventCount"] == 2, "the key's event too"
-    turned = {"webhookEndpointId": new, "from": when["until"], "until": when["from"]}
+    turned = {"webhookEndpointId": new, "period": {"start": end, "end": start}}
     wrong = await graphql(REPLAY, input=turned)
-    assert wrong["replayWebhookEvents"] == {"code": "INVALID", "field": "until"}
+    assert wrong["replayWebhookEvents"] == {"code": "BAD_PERIOD", "field": "end"}
 
 
 async def test_after_a_rotation_both_secrets_sign_until_the_overlap_ends(

@@ -63,7 +63,6 @@ SAMPLES: dict[str, Any] = {
     "endsAt": "2026-11-21T00:00:00Z",
     "engine": "manual",
     "first": 5,
-    "from": "2026-10-01T00:00:00Z",
     "graceSeconds": 0,
     "kind": "QUOTA",
     "lifetimeSeconds": 60,
@@ -76,7 +75,6 @@ SAMPLES: dict[str, Any] = {
     "start": "2026-10-01T00:00:00Z",
     "startsAt": "2026-10-01T00:00:00Z",
     "timeZone": "UTC",
-    "to": "2026-11-01T00:00:00Z",
     "unitCost": "1",
     "until": "2026-11-20T12:00:00Z",
     "url": "http://127.0.0.1:9/walk",
@@ -85,7 +83,6 @@ SAMPLES: dict[str, Any] = {
 
 SAMPLES_OF: dict[str, dict[str, Any]] = {
     "CreateWalletInput": {"currency": "EUR"},
-    "ReplayWebhookEventsInput": {"until": "2026-11-21T00:00:00Z"},
     "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},
     "SetIdentityProviderInput": {
         "issuer": "https://sso.example.com",

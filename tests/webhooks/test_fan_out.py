@@ -4,6 +4,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
+from aforo.sdk import Period
 from aforo.storage.event_types import EventType
 from aforo.storage.jobs import Job, JobName, JobState
 from aforo.storage.scope import Scope
@@ -67,9 +68,8 @@ async def test_more_than_the_backlog_is_given_up_at_once_and_can_be_replayed(
     assert all("replay the event" in (one.failure or "") for one in lost)
     monkeypatch.undo()
     async with wire.runtime.scope(wire.tenant_id) as scope:
-        since = scope.now - fan_out.KEPT
-        until = scope.now + fan_out.KEPT
-        again = await replay(scope, endpoint_id=made.endpoint.id, from_=since, until=until)
+        around = Period(scope.now - fan_out.KEPT, scope.now + fan_out.KEPT)
+        again = await replay(scope, endpoint_id=made.endpoint.id, period=around)
     assert again.events == 4
     await wire.run_jobs()
     assert sorted(names(wire.receiver.heard)) == ["a", "a", "b", "b", "c", "d"]

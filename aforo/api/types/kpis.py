@@ -13,6 +13,7 @@ import strawberry
 from aforo.api.parts import live
 from aforo.api.parts.context import Context, Info
 from aforo.api.parts.fields import subscription
+from aforo.api.types.periods import PeriodInput
 from aforo.api.types.reports import RevenueSummary
 from aforo.reports import queries
 from aforo.sdk import Period, TenantId
@@ -23,29 +24,29 @@ from aforo.tenants.permissions import Permission
 
 STREAM = "kpis"
 PAUSE_SECONDS = 3.0
-"""Between two looks at the figures of one tenant and window, however much happens."""
+"""Between two looks at the figures of one tenant and period, however much happens."""
 QUIET_SECONDS = 60.0
 """Where nothing happens the figures are looked at again: time alone changes some."""
-WINDOWS_MAX = 10
-"""Different windows of one tenant that a process watches at once."""
+PERIODS_MAX = 10
+"""Different periods of one tenant that a process watches at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What was found at one look."""
 
-    window: Period
+    period: Period
     as_of: datetime
     rows: list[queries.RevenueSummary]
     position: Position | None
     """Changes up to here are in it."""
 
 
-@strawberry.type(description="The key figures of a window of time, as of one moment.")
+@strawberry.type(description="The key figures of a period, as of one moment.")
 class Kpis:
     as_of: datetime = strawberry.field(description="The moment the figures are true for.")
-    start: datetime = strawberry.field(name="from", description="The first moment of the window.")
-    end: datetime = strawberry.field(name="to", description="The first moment after the window.")
+    period_start: datetime = strawberry.field(description="The first moment of the period.")
+    period_end: datetime = strawberry.field(description="The first moment after it.")
     revenue: list[RevenueSummary] = strawberry.field(
         description="Revenue, cost and recurring fees, one row per currency."
     )
@@ -54,15 +55,15 @@ class Kpis:
     def from_figures(cls, figures: Figures) -> Self:
         return cls(
             as_of=figures.as_of,
-            start=figures.window.start,
-            end=figures.window.end,
+            period_start=figures.period.start,
+            period_end=figures.period.end,
             revenue=[RevenueSummary.from_figures(row) for row in figures.rows],
         )
 
 
 @dataclass(slots=True, weakref_slot=True)
 class Watched:
-    """The figures of one tenant and window, for all who watch them in this process."""
+    """The figures of one tenant and period, for all who watch them in this process."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     figures: Figures | None = None
@@ -70,7 +71,7 @@ class Watched:
     """By the event loop's clock."""
 
 
-Key = tuple[TenantId, datetime | None, datetime | None]
+Key = tuple[TenantId, Period | None]
 _WATCHED: WeakValueDictionary[Key, Watched] = WeakValueDictionary()
 
 
@@ -84,23 +85,16 @@ class ReportSubscription:
     async def kpis(
         self,
         info: Info,
-        *,
-        start: Annotated[
-            datetime | None,
+        period: Annotated[
+            PeriodInput | None,
             strawberry.argument(
-                name="from",
-                description="The first moment of the window; without it and `to` the window is "
-                "the month that is running, in UTC.",
+                description="Of which time; of the month that is running, in UTC, if not given."
             ),
-        ] = None,
-        end: Annotated[
-            datetime | None,
-            strawberry.argument(name="to", description="The first moment after the window."),
         ] = None,
         after: live.After = None,
     ) -> AsyncIterator[Kpis]:
-        _check_window(start, end)
-        watched = _watched((info.context.caller.tenant_id, start, end))
+        wanted = period.to_period() if period else None
+        watched = _watched((info.context.caller.tenant_id, wanted))
         clock = asyncio.get_running_loop().time
         async with live.opened(info.context, STREAM, after=after) as follower:
             is_resumed = live.is_resumed(info.context, after)
@@ -109,7 +103,7 @@ class ReportSubscription:
             while True:
                 if is_due:
                     figures = await _look(
-                        info.context, watched, follower, (start, end), not_before=not_before
+                        info.context, watched, follower, wanted, not_before=not_before
                     )
                     follower.pass_over(figures.position)
                     yield Kpis.from_figures(figures)
@@ -134,7 +128,7 @@ async def _look(
     context: Context,
     watched: Watched,
     follower: Follower,
-    window: tuple[datetime | None, datetime | None],
+    wanted: Period | None,
     *,
     not_before: float,
 ) -> Figures:
@@ -150,7 +144,7 @@ async def _look(
         position = follower.seen  # Before the look: what comes during it calls for another one.
         watched.looked_at = clock()
         async with context.scope() as scope:
-            period = _period(*window, now=scope.now)
+            period = wanted or _month(scope.now)
             rows = await queries.revenue_summary(scope, start=period.start, end=period.end)
             watched.figures = Figures(period, scope.now, rows, position)
         return watched.figures
@@ -160,25 +154,16 @@ def _watched(key: Key) -> Watched:
     watched = _WATCHED.get(key)
     if watched is None:
         others = sum(tenant_id == key[0] for tenant_id, *_ in list(_WATCHED))
-        if others >= WINDOWS_MAX:
+        if others >= PERIODS_MAX:
             raise Invalid(
-                f"at most {WINDOWS_MAX} different windows are watched at once: use one of those",
-                code="TOO_MANY_WINDOWS",
-                field="from",
+                f"at most {PERIODS_MAX} different periods are watched at once: use one of those",
+                code="TOO_MANY_PERIODS",
+                field="period",
             )
         watched = _WATCHED[key] = Watched()
     return watched
 
 
-def _check_window(start: datetime | None, end: datetime | None) -> None:
-    if (start is None) != (end is None):
-        raise Invalid("give both from and to, or neither", code="BAD_ARGUMENTS", field="from")
-    if start is not None and end is not None:
-        Period(start, end)
-
-
-def _period(start: datetime | None, end: datetime | None, *, now: datetime) -> Period:
-    if start is not None and end is not None:
-        return Period(start, end)
-    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+def _month(at: datetime) -> Period:
+    first = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return Period(first, (first + timedelta(days=32)).replace(day=1))

@@ -9,6 +9,7 @@ import strawberry
 from aforo.api.parts.context import Info
 from aforo.api.parts.fields import field
 from aforo.api.parts.scalars import BigInt
+from aforo.api.types.periods import PeriodInput
 from aforo.reports import queries
 from aforo.tenants.permissions import Permission
 
@@ -73,22 +74,19 @@ class RevenueSummary:
         )
 
 
-Start = Annotated[
-    datetime, strawberry.argument(name="from", description="The first moment of the window.")
-]
-End = Annotated[
-    datetime, strawberry.argument(name="to", description="The first moment after the window.")
-]
-
-
 @strawberry.type
 class ReportQuery:
     @field(
-        "Revenue, cost and recurring fees of a window, one row per currency.",
+        "Revenue, cost and recurring fees of a period, one row per currency.",
         needs=Permission.REPORTS_READ,
         cost=100,
     )
-    async def revenue_summary(self, info: Info, start: Start, end: End) -> list[RevenueSummary]:
+    async def revenue_summary(
+        self,
+        info: Info,
+        period: Annotated[PeriodInput, strawberry.argument(description="Of which time.")],
+    ) -> list[RevenueSummary]:
+        window = period.to_period()
         async with info.context.scope() as scope:
-            rows = await queries.revenue_summary(scope, start=start, end=end)
+            rows = await queries.revenue_summary(scope, start=window.start, end=window.end)
         return [RevenueSummary.from_figures(row) for row in rows]

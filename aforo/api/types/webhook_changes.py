@@ -1,6 +1,6 @@
 """GraphQL of the webhooks: what can be changed about endpoints, and told again."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from aforo.api.parts.context import Info
 from aforo.api.parts.fields import mutation
 from aforo.api.parts.problems import ConflictProblem, InvalidProblem, NotFoundProblem
 from aforo.api.parts.relay import local_id
+from aforo.api.types.periods import PeriodInput
 from aforo.api.types.webhooks import WebhookDelivery, WebhookEndpoint
 from aforo.storage.event_types import EventType
 from aforo.tenants.permissions import Permission
@@ -91,11 +92,8 @@ class ResendWebhookDeliveryInput:
 @strawberry.input(description="Events to tell an endpoint again, or for the first time.")
 class ReplayWebhookEventsInput:
     webhook_endpoint_id: strawberry.ID = strawberry.field(description="The endpoint.")
-    from_: datetime = strawberry.field(
-        name="from", description="Events that were published from this moment on."
-    )
-    until: datetime = strawberry.field(
-        description="Events that were published before this moment. At most 1,000 in all."
+    period: PeriodInput = strawberry.field(
+        description="Events that were published in it. At most 1,000 in all."
     )
     event_types: list[EventType] = strawberry.field(
         default_factory=list,
@@ -280,8 +278,7 @@ class WebhookMutation:
             replayed = await commands.replay(
                 scope,
                 endpoint_id=_endpoint(input.webhook_endpoint_id),
-                from_=input.from_,
-                until=input.until,
+                period=input.period.to_period(),
                 event_types=input.event_types,
             )
         return WebhookReplay(
