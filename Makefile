@@ -30,8 +30,8 @@ demo: $(BIN)/.demo ## start everything on embedded engines with a month of belie
 demo-reset: $(BIN)/.demo ## start the demo over, without its old data
 	@$(BIN)/aforo demo --reset $(ARGS)
 
-test: $(BIN)/.dev ## the whole suite on real engines
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(BIN)/.dev ## the whole suite on real engines, as two processes with engines of their own
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(BIN)/.dev ## format, lint, types, contracts, dependencies
 	@$(BIN)/ruff format --check .

@@ -166,6 +166,7 @@ def _encoded(text: str) -> str:
         _encoded(f"ApiKey:{new_id()}") + "=",
         "A" * 5_000,
     ],
+    ids=map(str, range(13)),
 )
 async def test_what_is_no_id_is_told_apart_from_what_is_not_there(
     client: httpx2.AsyncClient, id_: str

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -109,6 +110,12 @@ def _missing() -> str | None:
 
 def _install() -> str | None:
     """Install what the lock file pins, unless that was done; why it cannot be, if it cannot."""
+    with (HERE / "package-lock.json").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # The suite may run as several processes.
+        return _install_once()
+
+
+def _install_once() -> str | None:
     wanted = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     stamp = MODULES / ".installed"
     if stamp.is_file() and stamp.read_text() == wanted:

@@ -13,7 +13,7 @@ from aforo.api.auth.requests import Refused, identify
 from aforo.sdk.ids import TenantId
 from aforo.storage import lately
 from aforo.storage.clock import MovableClock
-from aforo.storage.lately import ENTRIES_MAX, KEPT_SECONDS, Lately
+from aforo.storage.lately import KEPT_SECONDS, Lately
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant, revoke_api_key
 from aforo.tenants.models import ApiKey
@@ -68,12 +68,12 @@ def test_a_change_ends_what_was_read_before_it_and_of_this_tenant_alone() -> Non
 
 
 def test_so_many_entries_are_kept_and_no_more() -> None:
-    memory, tenant = Lately(), uuid4()
-    for number in range(ENTRIES_MAX + 5):
+    memory, tenant = Lately(entries_max=100), uuid4()
+    for number in range(105):
         memory.keep(number, number + 1, tenant_id=tenant, mark=memory.mark(NOW))
     assert memory.find(4, NOW) is None
     assert memory.find(5, NOW) == 6
-    assert len(memory._entries) == ENTRIES_MAX
+    assert len(memory._entries) == 100
 
 
 async def test_a_key_is_looked_up_once_in_a_moment(

@@ -33,7 +33,7 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize(("said", "written"), SAID.items())
+@pytest.mark.parametrize(("said", "written"), SAID.items(), ids=map(str, range(len(SAID))))
 def test_what_looks_like_a_secret_is_hidden(said: str, written: str) -> None:
     assert hide(said) == written
     for secret in ("hunter2", "MfKQ9r8GKY", TOKEN.rsplit("_", 2)[1], "abcdefgh"):

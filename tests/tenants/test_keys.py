@@ -41,6 +41,7 @@ def test_every_pair_of_neighbours_that_changed_places_is_noticed() -> None:
         " " + str(make_token(Environment.LIVE)),
         str(make_token(Environment.LIVE)).replace("live", "prod"),
     ],
+    ids=map(str, range(7)),
 )
 def test_what_has_another_shape_is_no_token(text: str) -> None:
     assert parse_token(text) is None

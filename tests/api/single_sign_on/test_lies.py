@@ -92,7 +92,7 @@ async def test_a_token_that_the_provider_did_not_sign_lets_nobody_in(
         {"sub": "x" * 256},
         {"sub": 7},
     ],
-    ids=str,
+    ids=",".join,
 )
 async def test_a_token_that_says_something_wrong_lets_nobody_in(
     bea: Browser,
