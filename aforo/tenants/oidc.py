@@ -59,6 +59,8 @@ class Flow:
     expires_at: datetime
     return_to: str
     """A path of ours to go to in the end."""
+    leaves: UUID | None = None
+    """The session of this browser that its person agreed to leave for this sign-in."""
     _seed: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     @property
@@ -86,7 +88,13 @@ class Flow:
         """The flow as a cookie holds it."""
         content = encoded(
             json.dumps(
-                [self.tenant_id.hex, int(self.expires_at.timestamp()), self.return_to, self._seed]
+                [
+                    self.tenant_id.hex,
+                    int(self.expires_at.timestamp()),
+                    self.return_to,
+                    self.leaves and self.leaves.hex,
+                    self._seed,
+                ]
             ).encode()
         )
         return f"{content}.{_signature(content, pepper)}"
@@ -97,10 +105,11 @@ class Flow:
         content, _, signature = text.partition(".")
         if not hmac.compare_digest(_signature(content, pepper).encode(), signature.encode()):
             return None
-        tenant, until, return_to, seed = json.loads(
+        tenant, until, return_to, leaves, seed = json.loads(
             decoded(content, characters_max=COOKIE_CHARACTERS_MAX)
         )
-        flow = cls(UUID(tenant), datetime.fromtimestamp(until, UTC), return_to, seed)
+        left = UUID(leaves) if leaves else None
+        flow = cls(UUID(tenant), datetime.fromtimestamp(until, UTC), return_to, left, seed)
         return flow if now < flow.expires_at else None
 
     def _derived(self, purpose: str) -> str:

@@ -46,6 +46,14 @@ class Departure:
     flow: Flow = field(repr=False)
 
 
+async def issuer_of(runtime: Runtime, tenant_id: UUID) -> str:
+    """The provider of a tenant.
+
+    Raises: `NotFound` where the tenant has none, or there is no such tenant.
+    """
+    return (await _provider(runtime, tenant_id)).issuer
+
+
 async def depart(
     runtime: Runtime,
     providers: Providers,
@@ -53,17 +61,17 @@ async def depart(
     tenant_id: UUID,
     return_to: str,
     redirect_uri: str,
+    here: SignedIn | None,
 ) -> Departure:
-    """Where to send a browser, and what it is to remember.
+    """Where to send a browser, and what it is to remember: also who is signed in `here`, and
+    agreed to leave that session.
 
     Raises: `NotFound` where the tenant has no provider, or there is no such tenant; `NotSignedIn`.
     """
-    async with runtime.scope(TenantId(tenant_id)) as scope:
-        row = await identity_provider(scope)
-    if row is None:
-        raise NotFound("this tenant has no identity provider: sign in by password", field="tenant")
+    row = await _provider(runtime, tenant_id)
     metadata = await providers.metadata(TenantId(tenant_id), row.issuer)
-    flow = Flow(tenant_id, runtime.clock.now() + FLOW_LIFE, return_to)
+    leaves = here.session.id if here else None
+    flow = Flow(tenant_id, runtime.clock.now() + FLOW_LIFE, return_to, leaves)
     url = authorization_url(metadata, flow, client_id=row.client_id, redirect_uri=redirect_uri)
     return Departure(url, flow)
 
@@ -77,17 +85,22 @@ async def arrive(
     issuer: str | None,
     redirect_uri: str,
     client: Client,
+    here: SignedIn | None,
 ) -> SignedIn:
-    """Let somebody in whom the provider sent back with a code.
+    """Let somebody in whom the provider sent back with a code, to a browser in which whoever is
+    `here` is signed in.
 
-    Raises: `NotSignedIn`, `Forbidden` for whoever is no member, `TooManyTries`.
+    Raises: `NotSignedIn`, `Forbidden` for whoever is no member, `TooManyTries`, `Conflict` where
+    that is somebody else whose session nobody agreed to leave.
     """
     tried = await count_try(runtime, address=client.address)
     try:
         row, person = await _person(
             runtime, providers, flow, code=code, issuer=issuer, redirect_uri=redirect_uri
         )
-        signed_in = await _let_in(runtime, flow, row, person, client)
+        signed_in = await _let_in(
+            runtime, flow, provider=row, person=person, client=client, here=here
+        )
     except (NotSignedIn, Forbidden) as error:
         stranger = Actor(ActorKind.MEMBER, label="somebody at the identity provider").here()
         tenant_id = TenantId(flow.tenant_id)
@@ -134,15 +147,35 @@ async def _person(
 
 
 async def _let_in(
-    runtime: Runtime, flow: Flow, row: IdentityProvider, person: Person, client: Client
+    runtime: Runtime,
+    flow: Flow,
+    *,
+    provider: IdentityProvider,
+    person: Person,
+    client: Client,
+    here: SignedIn | None,
 ) -> SignedIn:
     pepper = runtime.settings.key_pepper
     async with runtime.scope(TenantId(flow.tenant_id)) as scope:
         await _use_up(scope, flow)
-        member = await _member_of(scope, row, person, pepper)
+        member = await _member_of(scope, provider, person, pepper)
+        if here is not None and here.member.id != member.id and here.session.id != flow.leaves:
+            raise Conflict(
+                f"{here.member.email} of {here.tenant.name} has signed in in this browser: begin "
+                "again, and you are asked whether to leave that session",
+                code="SIGNED_IN_MEANWHILE",
+            )
         return await begin_session(
             scope, member, method=SignInMethod.OIDC, client=client, pepper=pepper
         )
+
+
+async def _provider(runtime: Runtime, tenant_id: UUID) -> IdentityProvider:
+    async with runtime.scope(TenantId(tenant_id)) as scope:
+        row = await identity_provider(scope)
+    if row is None:
+        raise NotFound("this tenant has no identity provider: sign in by password", field="tenant")
+    return row
 
 
 async def _use_up(scope: Scope, flow: Flow) -> None:

@@ -94,13 +94,18 @@ async def me(request: Request) -> SignedIn:
 
     Raises: `Refused` with 401 or 403.
     """
+    found = await whoever_is_here(request)
+    if found is None:
+        raise Refused(401, "SESSION_OVER", "nobody is signed in: sign in with POST /auth/sign-in")
+    demand_csrf(request, runtime_of(request).settings, str(found.token), request.method)
+    return found
+
+
+async def whoever_is_here(request: Request) -> SignedIn | None:
+    """Who is signed in in this browser, which proves nothing of the page that asks."""
     runtime = runtime_of(request)
     token = cookie(request, runtime.settings, SESSION)
-    found = await signed_in(runtime, token) if token else None
-    if token is None or found is None:
-        raise Refused(401, "SESSION_OVER", "nobody is signed in: sign in with POST /auth/sign-in")
-    demand_csrf(request, runtime.settings, token, request.method)
-    return found
+    return await signed_in(runtime, token) if token else None
 
 
 def tenant_id_of(text: str | None, *, field: str = "tenant") -> UUID | None:

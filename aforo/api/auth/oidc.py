@@ -7,21 +7,23 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from aforo.api.auth.asking import asking_page
 from aforo.api.auth.cookies import (
     cookie,
     delete_cookie,
+    demand_same_origin,
     is_loopback,
     origin_of,
     set_cookie,
     set_session,
 )
-from aforo.api.auth.forms import client, in_words, runtime_of, tenant_id_of
+from aforo.api.auth.forms import client, in_words, runtime_of, tenant_id_of, whoever_is_here
 from aforo.api.auth.requests import Refused
 from aforo.api.parts.relay import global_id
 from aforo.storage.scope import Runtime
 from aforo.tenants.oidc import FLOW_LIFE, Flow, NotSignedIn, is_return_path, refused_by_provider
 from aforo.tenants.providers import Providers
-from aforo.tenants.single_sign_on import arrive, depart
+from aforo.tenants.single_sign_on import arrive, depart, issuer_of
 
 COOKIE = "aforo_oidc"
 CALLBACK = "/auth/oidc/{tenant}/callback"
@@ -41,11 +43,15 @@ class SignOn:
         """Both."""
         return [
             Route(CALLBACK, in_words(self.callback), methods=["GET"]),
-            Route("/auth/oidc/{tenant}/start", in_words(self.start), methods=["GET"]),
+            Route("/auth/oidc/{tenant}/start", in_words(self.start), methods=["GET", "POST"]),
         ]
 
     async def start(self, request: Request) -> Response:
-        """Send the browser to the provider of a tenant; `returnTo` is a path for afterwards."""
+        """Send the browser to the provider of a tenant; `returnTo` is a path for afterwards.
+
+        At once where a page of ours does so and nobody is signed in, else when a person agreed:
+        any site can send a browser here, and a tenant's provider signs in whom it likes.
+        """
         return_to = request.query_params.get("returnTo", RETURN_TO)
         if not is_return_path(return_to):
             raise Refused(
@@ -53,13 +59,19 @@ class SignOn:
             )
         tenant_id = tenant_id_of(request.path_params["tenant"])
         assert tenant_id is not None, "the path has one"
-        runtime = runtime_of(request)
+        runtime, redirect_uri = runtime_of(request), _redirect_uri(request, tenant_id)
+        here = await whoever_is_here(request)
+        if request.method == "POST":
+            demand_same_origin(request, runtime.settings)
+        elif here is not None or request.headers.get("sec-fetch-site") != "same-origin":
+            return asking_page(await issuer_of(runtime, tenant_id), here)
         departure = await depart(
             runtime,
             self._providers,
             tenant_id=tenant_id,
             return_to=return_to,
-            redirect_uri=_redirect_uri(request, tenant_id),
+            redirect_uri=redirect_uri,
+            here=here,
         )
         response = RedirectResponse(departure.url, HTTPStatus.SEE_OTHER)
         sealed = departure.flow.sealed(runtime.settings.key_pepper)
@@ -84,6 +96,7 @@ class SignOn:
             issuer=given.get("iss"),
             redirect_uri=_redirect_uri(request, flow.tenant_id),
             client=client(request),
+            here=await whoever_is_here(request),
         )
         response = RedirectResponse(flow.return_to, HTTPStatus.SEE_OTHER)
         set_session(response, request, runtime.settings, signed_in.token)

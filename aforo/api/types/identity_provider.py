@@ -23,7 +23,8 @@ class IdentityProvider:
         description="The role of those who come without an invitation; nobody does where null."
     )
     start_path: str = strawberry.field(
-        description="Where a browser begins to sign in; `?returnTo=/path` says where it ends."
+        description="Where a browser begins to sign in; `?returnTo=/path` says where it ends. A "
+        "link on a page of another site leads to a page that asks first."
     )
     callback_path: str = strawberry.field(
         description="Where the provider sends it back: with our origin before it, the redirect URI "

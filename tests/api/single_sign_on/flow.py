@@ -35,8 +35,14 @@ async def trust(owner: Browser, provider: Provider, mark: str, **more: Any) -> d
     return result
 
 
+def start_path(tenant_id: TenantId) -> str:
+    return f"/auth/oidc/{global_id('Tenant', tenant_id)}/start"
+
+
 async def start(bea: Browser, tenant_id: TenantId, **query: str) -> httpx2.Response:
-    return await bea.get(f"/auth/oidc/{global_id('Tenant', tenant_id)}/start", **query)
+    """Begin, as somebody who agreed on the page that asks."""
+    agreed = {"Sec-Fetch-Site": "same-origin"}
+    return await bea.client.post(start_path(tenant_id), params=query, headers=agreed)
 
 
 async def at_provider(response: httpx2.Response) -> str:
