@@ -25,6 +25,7 @@ from aforo.tenants.permissions import (
 )
 from aforo.tenants.queries import sandboxes
 from aforo.tenants.queries import tenant as tenant_in_scope
+from aforo.tenants.standing import alone_with_grants
 
 NAME_CHARACTERS_MAX = 200
 SANDBOXES_MAX = 20
@@ -214,6 +215,7 @@ async def revoke_api_key(scope: Scope, *, api_key_id: UUID) -> ApiKey:
 
     Raises `NotFound`.
     """
+    await alone_with_grants(scope)
     row = await _locked_key(scope, api_key_id)
     if row.revoked_at is None:
         row.revoked_at = scope.now

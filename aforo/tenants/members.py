@@ -16,8 +16,9 @@ from aforo.tenants.addresses import email_of
 from aforo.tenants.grants import Granter
 from aforo.tenants.models import ExternalLogin, Invitation, Member, MemberState
 from aforo.tenants.permissions import EVERY_PERMISSION, Role
-from aforo.tenants.queries import Caller, CallerKind
+from aforo.tenants.queries import Caller
 from aforo.tenants.sessions import end_sessions_of_member
+from aforo.tenants.standing import alone_with_grants, standing
 from aforo.tenants.tokens import PersonalToken, Purpose
 
 INVITATION_LIFE = timedelta(days=7)
@@ -58,11 +59,10 @@ async def invitations_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, I
 
 
 async def granter_of(scope: Scope, caller: Caller) -> Granter:
-    """What a caller may give to others. The role is the one of now, also on a long operation."""
-    if caller.kind is not CallerKind.MEMBER:
-        return Granter(caller.permissions)
-    me = (await members_by_id(scope, [caller.id])).get(caller.id)
-    return Granter(caller.permissions, me.role if me else None)
+    """What a caller may give to others, who may be ended by it. Raises `Forbidden` where he was
+    ended himself since the request came in."""
+    await alone_with_grants(scope)
+    return await standing(scope, caller)
 
 
 async def invite(
@@ -210,6 +210,7 @@ async def _member_of_email(scope: Scope, email: str) -> Member | None:
 async def _to_change(
     scope: Scope, granter: Granter, member_id: UUID, *, also_removed: bool = False
 ) -> Member:
+    await alone_with_grants(scope)
     # The owners first, always in one order: two who remove each other take turns.
     await scope.db.execute(_owners().with_for_update())
     member = await scope.db.scalar(

@@ -14,6 +14,7 @@ from aforo.api.parts.relay import After, Connection, First, Node
 from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.tenants import commands, models, queries
 from aforo.tenants.permissions import Permission
+from aforo.tenants.standing import standing
 
 OVERLAP_SECONDS = 86_400
 
@@ -143,13 +144,14 @@ class ApiKeyMutation:
     @mutation("Create an API key; its token is shown this once.", needs=Permission.ACCESS_WRITE)
     async def create_api_key(self, info: Info, input: CreateApiKeyInput) -> CreateApiKeyResult:
         async with info.context.scope() as scope:
+            granter = await standing(scope, info.context.caller)
             key = await commands.create_api_key(
                 scope,
                 name=input.name,
                 scopes=input.scopes,
                 pepper=info.context.runtime.settings.key_pepper,
                 expires_at=input.expires_at,
-                granted_by=info.context.caller.permissions,
+                granted_by=granter.permissions,
             )
         return NewApiKey(api_key=ApiKey.from_row(key.row), token=key.token)
 
@@ -160,12 +162,13 @@ class ApiKeyMutation:
     )
     async def rotate_api_key(self, info: Info, input: RotateApiKeyInput) -> RotateApiKeyResult:
         async with info.context.scope() as scope:
+            granter = await standing(scope, info.context.caller)
             key = await commands.rotate_api_key(
                 scope,
                 api_key_id=relay.local_id("ApiKey", input.api_key_id, field="apiKeyId"),
                 overlap=timedelta(seconds=input.overlap_seconds),
                 pepper=info.context.runtime.settings.key_pepper,
-                granted_by=info.context.caller.permissions,
+                granted_by=granter.permissions,
             )
         return NewApiKey(api_key=ApiKey.from_row(key.row), token=key.token)
 

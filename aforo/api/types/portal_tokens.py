@@ -18,6 +18,7 @@ from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.subscriptions.queries import customers_by_id
 from aforo.tenants import commands, models, queries
 from aforo.tenants.permissions import Permission
+from aforo.tenants.standing import standing
 
 LIFETIME_SECONDS = 900
 
@@ -117,12 +118,13 @@ class PortalMutation:
         async with info.context.scope() as scope:
             if customer_id not in await customers_by_id(scope, [customer_id]):
                 raise NotFound("there is no customer with this id", field="customerId")
+            granter = await standing(scope, info.context.caller)
             issued = await commands.create_portal_token(
                 scope,
                 customer_id=customer_id,
                 lifetime=timedelta(seconds=input.lifetime_seconds),
                 pepper=info.context.runtime.settings.key_pepper,
-                granted_by=info.context.caller.permissions,
+                granted_by=granter.permissions,
             )
         return NewPortalToken(portal_token=PortalToken.from_row(issued.row), token=issued.token)
 

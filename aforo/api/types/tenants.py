@@ -14,6 +14,7 @@ from aforo.api.parts.relay import Node
 from aforo.tenants import commands, models, queries
 from aforo.tenants.models import Environment
 from aforo.tenants.permissions import Permission
+from aforo.tenants.standing import standing
 
 publish_enum(
     Environment,
@@ -103,5 +104,6 @@ class TenantMutation:
     )
     async def create_sandbox(self, info: Info, input: CreateSandboxInput) -> CreateSandboxResult:
         async with info.context.scope() as scope:
+            await standing(scope, info.context.caller)
             made = await commands.create_sandbox(info.context.runtime, scope, name=input.name)
         return NewSandbox(sandbox=Sandbox.from_row(made.row), token=made.key.token)
