@@ -15,6 +15,7 @@ PORT_MAX = 65_535
 SECRET_CHARACTERS_MIN = 32
 RATE_MAX = 10_000_000
 PROXIES_MAX = 10
+CORS_ORIGINS_MAX = 100
 _RATES = {
     "points_per_second": RATE_MAX,
     "events_per_second": RATE_MAX,
@@ -65,6 +66,8 @@ class Settings:
     port: int = 8080
     public_url: str = ""
     """The origin under which browsers reach the API; without it, that of each request."""
+    cors_origins: tuple[str, ...] = ()
+    """The other origins whose pages may call the API with a token; `*` for all."""
     proxies: int = 0
     """How many proxies stand in front, each of which adds to `X-Forwarded-For`."""
     production: bool = False
@@ -136,6 +139,7 @@ def _misspelt(environment: Mapping[str, str]) -> Iterator[str]:
 def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
     if (proxies := values.get("proxies")) is not None and proxies > PROXIES_MAX:
         yield f"AFORO_PROXIES must be at most {PROXIES_MAX}, not {proxies}"
+    yield from _wrong_origins(values.get("cors_origins", ()))
     public_url = values.get("public_url")
     if public_url and not _ORIGIN.fullmatch(public_url):
         yield "AFORO_PUBLIC_URL must be an origin without a path, such as https://aforo.example"
@@ -153,6 +157,23 @@ def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
         yield "AFORO_ALLOW_LOOPBACK_CALLS is for development: it must be false in production"
 
 
+def _wrong_origins(origins: Sequence[str]) -> Iterator[str]:
+    """What no browser would ever send as `Origin` would do nothing, and nobody would know."""
+    if len(origins) > CORS_ORIGINS_MAX:
+        yield f"AFORO_CORS_ORIGINS takes at most {CORS_ORIGINS_MAX} origins, not {len(origins)}"
+    if "*" in origins:
+        if len(origins) > 1:
+            yield "AFORO_CORS_ORIGINS is `*` or origins, not both"
+        return
+    for origin in origins:
+        default = ":443" if origin.startswith("https:") else ":80"
+        if not _ORIGIN.fullmatch(origin) or origin != origin.lower() or origin.endswith(default):
+            yield (
+                "AFORO_CORS_ORIGINS must be origins as browsers write them, such as "
+                f"https://app.example.com, with commas between them, or *; {origin!r} is none"
+            )
+
+
 def _worded(faults: Sequence[str]) -> str:
     if len(faults) == 1:
         return faults[0]
@@ -160,7 +181,7 @@ def _worded(faults: Sequence[str]) -> str:
     return f"{len(faults)} settings are missing or wrong:{listed}"
 
 
-def _parsed(name: str, kind: object, text: str) -> str | int | bool | Path:
+def _parsed(name: str, kind: object, text: str) -> str | int | bool | Path | tuple[str, ...]:
     if name in SCHEMES:
         return _address(name, text)
     if kind is bool:
@@ -171,6 +192,8 @@ def _parsed(name: str, kind: object, text: str) -> str | int | bool | Path:
         if not (text.isascii() and text.isdecimal() and len(text) < 10):
             raise SettingsError(f"{_variable(name)} must be a whole number, not {text!r}")
         return int(text)
+    if kind == tuple[str, ...]:
+        return tuple(each.strip() for each in text.split(","))
     return Path(text) if kind is Path else text
 
 

@@ -162,6 +162,8 @@ def test_the_table_of_variables_is_that_of_the_settings() -> None:
             assert told in {"no", "for `aforo migrate`"}
         elif item.default == "":
             assert told == "derived"
+        elif item.default == ():
+            assert told == "none"
         else:
             assert told.strip("`").lower() == str(item.default).lower()
 

@@ -69,6 +69,45 @@ def test_a_rate_has_a_least_and_a_most(name: str, most: str) -> None:
     assert from_environment({**GOOD, f"AFORO_{name}": most.replace(",", "")})
 
 
+def test_other_origins_are_written_as_browsers_write_them() -> None:
+    assert from_environment(GOOD).cors_origins == ()
+    for good in ("https://app.example.com", "http://localhost:5173", "http://[::1]:8080", "*"):
+        assert from_environment({**GOOD, "AFORO_CORS_ORIGINS": good}).cors_origins == (good,)
+    two = {**GOOD, "AFORO_CORS_ORIGINS": "https://a.example, https://b.example:8443"}
+    assert from_environment(two).cors_origins == ("https://a.example", "https://b.example:8443")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "app.example.com",
+        "https://app.example.com/",
+        "https://*.example.com",
+        "https://App.example.com",
+        "https://app.example.com:443",
+        "http://app.example.com:80",
+        "null",
+        "https://a.example,",
+        "https://a.example https://b.example",
+        "https://münchen.example",
+    ],
+)
+def test_what_no_browser_sends_as_its_origin_is_told(origin: str) -> None:
+    said = refusal({**GOOD, "AFORO_CORS_ORIGINS": origin})
+    assert said.startswith("AFORO_CORS_ORIGINS must be origins as browsers write them")
+    assert repr(origin.removeprefix("https://a.example,")) in said
+
+
+def test_other_origins_are_bounded_and_all_of_them_are_no_one_of_them() -> None:
+    many = ",".join(f"https://a{number}.example" for number in range(101))
+    assert refusal({**GOOD, "AFORO_CORS_ORIGINS": many}) == (
+        "AFORO_CORS_ORIGINS takes at most 100 origins, not 101"
+    )
+    assert refusal({**GOOD, "AFORO_CORS_ORIGINS": "*,https://a.example"}) == (
+        "AFORO_CORS_ORIGINS is `*` or origins, not both"
+    )
+
+
 def test_a_misspelt_variable_is_told() -> None:
     assert refusal({**GOOD, "AFORO_PRODUCTOIN": "1"}) == (
         "AFORO_PRODUCTOIN is no setting: AFORO_PRODUCTION is"

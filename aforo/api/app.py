@@ -18,6 +18,7 @@ from aforo.api.auth import routes as auth
 from aforo.api.auth.oidc import SignOn
 from aforo.api.auth.origin import origin_of
 from aforo.api.auth.requests import Refused
+from aforo.api.cors import Cors
 from aforo.api.health import Health
 from aforo.api.ingestion import events
 from aforo.api.observe import Observed
@@ -39,7 +40,7 @@ log = structlog.get_logger()
 
 def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starlette:
     """The API over a runtime, which the caller opens and closes."""
-    production = runtime.settings.production
+    production, origins = runtime.settings.production, runtime.settings.cors_origins
     documents = Documents(schema, introspection=not production)
     service = GraphQLService(runtime, documents)
     health = Health(runtime)
@@ -58,6 +59,8 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
         ],
         middleware=[
             Middleware(Observed, logs_all=runtime.settings.log_requests),
+            # Outside of the envelope, so that a page can read also what that says of a bug.
+            *([Middleware(Cors, origins=origins)] if origins else []),
             Middleware(Envelope),
         ],
         exception_handlers={
