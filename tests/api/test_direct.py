@@ -108,16 +108,16 @@ def _document(
 async def test_made_up_documents_over_odd_shapes_get_the_stock_answer() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=1_800, deadline=None, database=None, phases=[Phase.generate])
+    @settings(max_examples=600, deadline=None, database=None, phases=[Phase.generate])
     @given(seed=SEEDS)
     def compare(seed: int) -> None:
         seen.update(asyncio.run(_compare(seed)))
 
     await anyio.to_thread.run_sync(compare)
-    assert seen["documents"] >= 1_500
-    assert seen["with errors"] > 300
-    assert seen["without"] > 300
-    assert seen["mutations"] > 100
+    assert seen["documents"] >= 500
+    assert seen["with errors"] > 100
+    assert seen["without"] > 100
+    assert seen["mutations"] > 33
 
 
 async def _compare(seed: int) -> list[str]:
@@ -191,7 +191,7 @@ async def test_made_up_queries_of_the_schema_that_is_served_get_the_stock_answer
     caller = await authenticate(runtime, world.tenant.key.token)
     assert caller is not None
     compared = 0
-    for seed in range(300):
+    for seed in range(120):
         made = _document(served._schema, Random(seed), "query", argument)
         if made is None:
             continue
@@ -203,7 +203,7 @@ async def test_made_up_queries_of_the_schema_that_is_served_get_the_stock_answer
         assert ours == stock, print_ast(made[0])
         assert again == stock, print_ast(made[0])
         compared += 1
-    assert compared > 200
+    assert compared > 80
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ async def test_a_frozen_redis_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
         await reader.read()  # To the end: the client goes away, we never say a word.
         writer.close()
 
-    monkeypatch.setattr(redis, "ANSWER_TIMEOUT_SECONDS", 0.2)
+    for patience in ("ANSWER", "APPEND", "FOLLOW"):
+        monkeypatch.setattr(redis, f"{patience}_TIMEOUT_SECONDS", 0.2)
     server = await asyncio.start_server(keep_silent, "127.0.0.1", 0)
     async with server:
         host, port = server.sockets[0].getsockname()

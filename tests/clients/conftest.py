@@ -18,10 +18,10 @@ from tests.api.forms import GraphQL, in_production
 from tests.api.shop import Shop
 from tests.clients.node import MODULES, Node, installed
 from tests.conftest import NOW, Send
+from tests.meanwhile import again_and_again
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs/frontend"
-PAUSE_SECONDS = 0.1
 UP_SECONDS = 10
 
 
@@ -119,24 +119,6 @@ async def served(runtime: Runtime) -> AsyncIterator[str]:
             serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await serving
-
-
-@asynccontextmanager
-async def again_and_again(work: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Do the work over and over, as long as the block lasts."""
-
-    async def go_on() -> None:
-        while True:
-            await work()
-            await asyncio.sleep(PAUSE_SECONDS)
-
-    task = asyncio.create_task(go_on())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture

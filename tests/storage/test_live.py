@@ -318,6 +318,7 @@ async def test_a_redis_that_stays_away_ends_the_streams_in_words(
     redis_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_hub, "OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr(live_hub, "LOOK_SECONDS", 0.2)
     server = embedded_redis.start(redis_root, port=0)
     live = Live(server.url)
     tenant_id = TenantId(uuid4())
