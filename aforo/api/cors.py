@@ -21,6 +21,8 @@ SENT = (
     # Of Apollo's clients.
     "apollo-require-preflight",
     "x-apollo-operation-name",
+    "apollographql-client-name",
+    "apollographql-client-version",
 )
 SHOWN = (
     "ETag",

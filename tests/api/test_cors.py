@@ -21,7 +21,8 @@ PORTAL, EVIL = "https://portal.acme.example", "https://evil.example"
 OPEN = ["/graphql", "/v1/events", "/v1/persisted-documents", "/schema.graphql"]
 SENT = (
     "authorization, content-type, accept, idempotency-key, last-event-id, traceparent, "
-    "apollo-require-preflight, x-apollo-operation-name"
+    "apollo-require-preflight, x-apollo-operation-name, apollographql-client-name, "
+    "apollographql-client-version"
 )
 ALLOW = "access-control-allow-"
 
