@@ -2,9 +2,10 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from random import Random
 from typing import Any
 
@@ -48,9 +49,21 @@ from tests.api.walk import SAMPLES, kind_of
 from tests.api.world import World, make_world
 from tests.conftest import NOW
 
-pytestmark = pytest.mark.anyio
+# The executor itself leaves coroutines behind where an error ends a list early; so do both here.
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 SEEDS = st.integers(min_value=0, max_value=2**48)
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """What is left behind goes here, and in no other test."""
+    yield
+    gc.collect()
 
 
 def _executor(schema: strawberry.Schema, plans: Plans | None) -> dict[str, Any]:
@@ -102,9 +115,6 @@ def _document(
     return None if validate(schema, document) else (document, variables(writer))
 
 
-# The executor itself leaves coroutines behind where an error ends a list early; so do both here.
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_made_up_documents_over_odd_shapes_get_the_stock_answer() -> None:
     seen: Counter[str] = Counter()
 
@@ -137,8 +147,6 @@ async def _compare(seed: int) -> list[str]:
     return ["documents", "with errors" if stock.errors else "without", f"{operation}s"]
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_made_up_subscriptions_get_the_stock_answers() -> None:
     compared = 0
     for seed in range(150):
