@@ -11,10 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from aforo.metering import queries
-from aforo.metering.canonical import canonical
 from aforo.metering.deduplicate import KeyedEvent, against, keyed
 from aforo.metering.enrich import RateInForce, cost_of
-from aforo.metering.ingest import SentEvent, key_of, read_event
+from aforo.metering.ingest import key_of, read_event
 from aforo.metering.models import EventConflict, IngestBatch, KeyState, QuarantinedEvent
 from aforo.metering.stored import StoredEvent, to_line
 from aforo.metering.validate import MeterRule, check_meters, check_time
@@ -218,7 +217,7 @@ def _placed(
         product_id=life.product_id,
         occurred_at=at,
         received_at=now,
-        properties=canonical(item.event.properties),
+        properties=item.properties,
         cost=cost.amount if cost else None,
         cost_currency=cost.currency if cost else "",
         cost_rates=cost.rates if cost else (),
@@ -273,7 +272,7 @@ async def _keep(scope: Scope, kept: Sequence[_Kept], *, key_pepper: str) -> None
             code=one.result.code,
             message=one.result.message,
             key_hash=one.item.key_hash,
-            body=_as_sent(one.item.event, key_pepper),
+            body=_as_sent(one.item, key_pepper),
             received_at=scope.now,
         )
         for one in kept
@@ -287,7 +286,7 @@ async def _record(scope: Scope, result: IngestAnswer, items: Mapping[int, KeyedE
         EventConflict(
             idempotency_key=verdict.idempotency_key or "",
             event_id=cast("UUID", verdict.event_id),
-            properties=canonical(items[verdict.index].event.properties),
+            properties=items[verdict.index].properties,
         )
         for verdict in result.verdicts
         if verdict.kind is VerdictKind.CONFLICT
@@ -305,8 +304,9 @@ async def _record(scope: Scope, result: IngestAnswer, items: Mapping[int, KeyedE
     await scope.db.flush()
 
 
-def _as_sent(event: SentEvent, key_pepper: str) -> dict[str, str | None]:
+def _as_sent(item: KeyedEvent, key_pepper: str) -> dict[str, str | None]:
     """The event for the quarantine. A customer's key is a secret: only its hash is kept."""
+    event = item.event
     hashed = hash_customer_key(event.api_key, pepper=key_pepper).hex() if event.api_key else None
     return {
         "idempotencyKey": event.key,
@@ -314,7 +314,7 @@ def _as_sent(event: SentEvent, key_pepper: str) -> dict[str, str | None]:
         "customer": event.customer,
         "apiKeyHash": hashed,
         "occurredAt": event.occurred_at.isoformat() if event.occurred_at else None,
-        "properties": canonical(event.properties),
+        "properties": item.properties,
     }
 
 

@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
 
-from aforo.metering.canonical import canonical
+import msgspec
+
+from aforo.metering.canonical import canonical_object
 from aforo.metering.ingest import SentEvent
 from aforo.metering.verdicts import Stage, Verdict, VerdictKind
 
 
-@dataclass(frozen=True, slots=True)
-class KeyedEvent:
+class KeyedEvent(msgspec.Struct, frozen=True):
     """An event in its batch, with the two hashes that say whether it was seen before."""
 
     index: int
     event: SentEvent
+    properties: str
+    """As canonical JSON."""
     key_hash: bytes
     payload_hash: bytes
 
@@ -35,12 +38,12 @@ def keyed(index: int, event: SentEvent) -> KeyedEvent:
     equals only absent) and the properties are equal after parsing.
     """
     instant = None if event.occurred_at is None else event.occurred_at.isoformat()
-    body = canonical([event.type, event.customer, event.api_key, instant, event.properties])
+    properties = canonical_object(event.properties)
+    head = _encode((event.type, event.customer, event.api_key, instant))
+    # The canonical form of all five in one list.
+    body = head[:-1] + b"," + properties.encode() + b"]"
     return KeyedEvent(
-        index=index,
-        event=event,
-        key_hash=sha256(event.key.encode()).digest(),
-        payload_hash=sha256(body.encode()).digest(),
+        index, event, properties, sha256(event.key.encode()).digest(), sha256(body).digest()
     )
 
 
@@ -76,3 +79,6 @@ def _seen_before(item: KeyedEvent, first: KnownKey) -> Verdict:
         message=message,
         event_id=first.event_id,
     )
+
+
+_encode = msgspec.json.Encoder().encode

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aforo.metering.canonical import canonical, number, plain_text
+from aforo.metering.canonical import canonical, canonical_object, number, plain_text
 
 decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -88,6 +88,16 @@ def test_the_text_is_json_of_the_same_value(value: Any) -> None:
 
 
 @settings(deadline=None)
+@given(st.dictionaries(st.text(), values))
+def test_an_object_reads_alike_the_quick_way(value: dict[str, Any]) -> None:
+    assert canonical_object(value) == canonical(value)
+
+
+@given(st.dictionaries(st.text(max_size=3), numbers | st.booleans() | st.none() | st.text()))
+def test_so_does_one_of_texts_and_numbers_alone(value: dict[str, Any]) -> None:
+    assert canonical_object(value) == canonical(value)
+
+
 @given(values)
 def test_the_order_of_keys_does_not_matter(value: Any) -> None:
     assert canonical(reversed_keys(value)) == canonical(value)

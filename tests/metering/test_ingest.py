@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aforo.metering import ingest
 from aforo.metering.ingest import SentEvent, key_of, read_event
 from aforo.metering.verdicts import Refusal, Stage, VerdictKind
 
@@ -289,3 +290,19 @@ def refusal(sent: object) -> tuple[str, str]:
     assert isinstance(found, Refusal), found
     assert (found.kind, found.stage) == (VerdictKind.REJECTED, Stage.INGESTION)
     return found.code, found.message
+
+
+_MEMBERS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**101), 10**101),
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(), max_size=20),
+    st.lists(st.none(), max_size=2),
+)
+
+
+@given(st.dictionaries(st.text(st.characters(), max_size=6), _MEMBERS, max_size=6))
+def test_what_is_plainly_right_at_first_sight_is_right_at_the_second(value: dict[str, Any]) -> None:
+    if ingest._is_plain(value):
+        assert ingest._wrong_properties(value) is None
