@@ -1,6 +1,7 @@
 """How much a caller may send: the policy that holds for it, its bucket and its tenant's."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from aforo.api.auth.requests import Refused
 from aforo.api.protocol.cost import COST_MAX
@@ -14,6 +15,7 @@ from aforo.tenants.queries import Caller
 BURST_SECONDS = 10
 """A caller that was quiet may send as much at once as in ten seconds."""
 EVENTS_OF_A_BATCH = 1_000
+RATES_MAX = 1_000
 _OF_TENANT = "-tenant"
 """Marks the buckets that all callers of a tenant share."""
 _UNITS = {"graphql": "points of cost", "events": "events"}
@@ -78,10 +80,12 @@ async def _take(
     return _headers(name, taken)
 
 
+@lru_cache(maxsize=RATES_MAX)  # Of a few policies there are thousands of requests.
 def _rate(per_second: int, *, at_least: int) -> Rate:
     return Rate(per_second, max(per_second * BURST_SECONDS, at_least))
 
 
+@lru_cache(maxsize=RATES_MAX)
 def _times(rate: Rate, factor: int) -> Rate:
     return Rate(rate.per_second * factor, rate.burst * factor)
 
