@@ -34,6 +34,7 @@ from aforo.catalog.validate import (
     check_code,
     check_counting,
     check_currency,
+    check_dimensions,
     check_filters,
     check_grant,
     check_reduction,
@@ -80,8 +81,11 @@ async def create_meter(
     unit: str = "",
     filters: Sequence[Filter] = (),
     allows_negative: bool = False,
+    dimensions: Sequence[str] = (),
 ) -> Meter:
     """Create a meter; events that arrive from now on are held against it.
+
+    Usage can be told apart by the values of the properties that are its `dimensions`.
 
     Raises `Invalid`, or `Conflict` for a code that is taken.
     """
@@ -93,6 +97,7 @@ async def create_meter(
         aggregation=aggregation, property_name=property_name, allows_negative=allows_negative
     )
     check_filters(filters)
+    check_dimensions(dimensions)
     meter = Meter(
         code=code,
         name=name,
@@ -102,6 +107,7 @@ async def create_meter(
         property=property_name,
         filters=[each.as_json() for each in filters],
         allows_negative=allows_negative,
+        dimensions=list(dimensions),
     )
     await add_unique(scope, meter, taken=_taken("meter", code))
     return meter

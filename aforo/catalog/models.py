@@ -37,6 +37,7 @@ class Aggregation(StrEnum):
     COUNT = "COUNT"
     MAX = "MAX"
     UNIQUE = "UNIQUE"
+    LATEST = "LATEST"
 
 
 class EntitlementKind(StrEnum):
@@ -87,11 +88,13 @@ class Meter(TenantTable, table=True):
     event_type: str
     aggregation: Aggregation = choice(Aggregation)
     property: str | None = None
-    """The event property that is summed, maximised or told apart; none for COUNT."""
+    """The event property that is counted; none for COUNT."""
     filters: list[dict[str, Any]] = json(default_factory=list)
     """Conditions that all must hold: `{"property": …, "values": […]}`."""
     allows_negative: bool = False
     """Whether events may correct the sum downwards."""
+    dimensions: list[str] = json(default_factory=list)
+    """Event properties by whose values usage can be told apart."""
 
 
 class CostRate(TenantTable, table=True):

@@ -22,6 +22,7 @@ UNIT_LENGTH_MAX = 40
 EVENT_TYPE_LENGTH_MAX = 128
 PROPERTY_LENGTH_MAX = 128
 FILTERS_MAX = 20
+DIMENSIONS_MAX = 4
 FILTER_VALUES_MAX = 100
 FILTER_VALUE_LENGTH_MAX = 500
 
@@ -91,7 +92,7 @@ def check_counting(
         if property_name is not None:
             raise Invalid(
                 "COUNT counts events and takes no property: leave it out, "
-                "or choose SUM, MAX or UNIQUE",
+                "or choose SUM, MAX, UNIQUE or LATEST",
                 field="property",
             )
     elif property_name is None:
@@ -126,6 +127,18 @@ def check_filters(filters: Sequence[Filter]) -> None:
                 may_be_blank=True,
             )
         check_unique(each.values, field=f"{path}.values.{{}}")
+
+
+def check_dimensions(dimensions: Sequence[str]) -> None:
+    """At most 4 different properties."""
+    if len(dimensions) > DIMENSIONS_MAX:
+        raise Invalid(
+            f"{len(dimensions)} dimensions are too many, give at most {DIMENSIONS_MAX}",
+            field="dimensions",
+        )
+    for index, name in enumerate(dimensions):
+        check_text(name, field=f"dimensions.{index}", length_max=PROPERTY_LENGTH_MAX)
+    check_unique(dimensions, field="dimensions.{}")
 
 
 def check_grant(*, kind: EntitlementKind, has_meter: bool, quota: Decimal | None) -> Decimal | None:

@@ -9,6 +9,12 @@ from aforo.metering.validate import MeterRule
 
 # Decimal256: the sum of a Decimal128 wraps around without a word.
 _UNITS = "Decimal(76, 12)"
+_TOTALS = {
+    Aggregation.SUM: "sum({value})",
+    Aggregation.MAX: "max({value})",
+    # Of events of one moment the last in the log.
+    Aggregation.LATEST: "argMax({value}, (occurred_at, segment_id, position))",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +50,12 @@ def selection(meter: MeterRule, prefix: str = "m") -> Selection:
             value, quantity = f"toDecimal256(1, 12)::{_UNITS}", f"count()::{_UNITS}"
         case Aggregation.UNIQUE:
             value, quantity = f"toDecimal256(1, 12)::{_UNITS}", f"uniqExact({text})::{_UNITS}"
-        case Aggregation.SUM | Aggregation.MAX:
+        case Aggregation.SUM | Aggregation.MAX | Aggregation.LATEST:
             minus = "-?" if meter.allows_negative else ""
             # A meter published later meets events whose property nobody has checked for it.
             conditions.append(f"match({text}, '^\"?{minus}[0-9]{{1,15}}([.][0-9]{{1,12}})?$')")
             value = f"toDecimal256OrZero(replaceOne({text}, '\"', ''), 12)"
-            function = "sum" if meter.aggregation is Aggregation.SUM else "max"
-            quantity = f"{function}({value})"
+            quantity = _TOTALS[meter.aggregation].format(value=value)
     return Selection(
         condition=" AND ".join(conditions), value=value, quantity=quantity, parameters=parameters
     )

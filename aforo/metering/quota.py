@@ -44,7 +44,8 @@ def advanced(
     """The counter after one more segment, or None where it must be read from the aggregate.
 
     Only a counter that has seen every segment before this one can be moved on by what the
-    segment brought; distinct values cannot be added at all.
+    segment brought; distinct values cannot be added at all, and which value is the latest depends
+    on when each event happened.
     """
     if counter is None or counter.segment_id < previous_segment:
         return None
@@ -55,5 +56,5 @@ def advanced(
             return QuotaCounter(counter.used + contributions, segment_id)
         case Aggregation.MAX:
             return QuotaCounter(max(counter.used, largest), segment_id)
-        case Aggregation.UNIQUE:
+        case Aggregation.UNIQUE | Aggregation.LATEST:
             return None

@@ -16,7 +16,7 @@ from aforo.sdk.money import parse_quantity
 
 FUTURE_MAX = timedelta(minutes=5)
 AGE_MAX = timedelta(days=90)
-NUMERIC = {Aggregation.SUM, Aggregation.MAX}
+NUMERIC = {Aggregation.SUM, Aggregation.MAX, Aggregation.LATEST}
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ query ($id: ID!) {
         code version name currency interval
         lines {
           code name model settings taxCategory
-          meter { code aggregation property unit filters { property values } }
+          meter { code aggregation property unit filters { property values } dimensions }
         }
       }
       entitlements { code kind quota meter { code } }
@@ -50,7 +50,11 @@ query ($id: ID!) {
 
 async def test_an_offering_is_read_back_with_everything_that_it_pins(graphql: GraphQL) -> None:
     filters = [{"property": "model", "values": ["small", "large"]}]
-    meter_id = await made(graphql, "createMeter", **meter(unit="token", filters=filters))
+    meter_id = await made(
+        graphql,
+        "createMeter",
+        **meter(unit="token", filters=filters, dimensions=["model", "region"]),
+    )
     fee = {"code": "fee", "name": "Fee", "model": "FLAT", "settings": {"fee": 20}}
     plan_id = await made(
         graphql, "createRatePlan", **plan(fee, line(meter_id, taxCategory="software"))
@@ -76,6 +80,7 @@ async def test_an_offering_is_read_back_with_everything_that_it_pins(graphql: Gr
         "property": "tokens",
         "unit": "token",
         "filters": filters,
+        "dimensions": ["model", "region"],
     }
     assert data["node"] == {
         "code": "pro",

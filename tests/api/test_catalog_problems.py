@@ -139,6 +139,7 @@ async def test_a_plan_with_a_wrong_line_is_refused_and_not_written(
             "INVALID",
             "filters.0.values",
         ),
+        ("createMeter", meter(dimensions=["model", "model"]), "INVALID", "dimensions.1"),
         ("createRatePlan", plan(), "INVALID", "lines"),
         ("createRatePlan", plan(currency="XXX"), "UNKNOWN_CURRENCY", "currency"),
         ("createRatePlan", plan(*[line(None)] * 51), "INVALID", "lines"),

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from aforo.catalog.models import Aggregation, DiscountKind, EntitlementKind
 from aforo.catalog.validate import (
+    DIMENSIONS_MAX,
     FILTER_VALUES_MAX,
     FILTERS_MAX,
     Filter,
     check_code,
     check_counting,
     check_currency,
+    check_dimensions,
     check_filters,
     check_grant,
     check_reduction,
@@ -24,7 +26,9 @@ from aforo.catalog.validate import (
 )
 from aforo.sdk import Invalid, UnknownCurrency
 
-SUM, COUNT, MAX, UNIQUE = (Aggregation(name) for name in ("SUM", "COUNT", "MAX", "UNIQUE"))
+SUM, COUNT, MAX, UNIQUE, LATEST = (
+    Aggregation(name) for name in ("SUM", "COUNT", "MAX", "UNIQUE", "LATEST")
+)
 BOOLEAN, QUOTA = EntitlementKind.BOOLEAN, EntitlementKind.QUOTA
 PERCENTAGE, FIXED = DiscountKind.PERCENTAGE, DiscountKind.FIXED
 
@@ -94,6 +98,7 @@ def test_any_other_currency_is_refused_at_its_place(code: str) -> None:
         (SUM, "tokens", True),
         (MAX, "seats", False),
         (UNIQUE, "user id", False),
+        (LATEST, "seats", False),
     ],
 )
 def test_a_meter_that_says_what_it_counts_is_kept(
@@ -112,11 +117,13 @@ def test_a_meter_that_says_what_it_counts_is_kept(
         (SUM, None, False, "property"),
         (MAX, None, False, "property"),
         (UNIQUE, None, False, "property"),
+        (LATEST, None, False, "property"),
         (SUM, "", False, "property"),
         (SUM, "x" * 129, False, "property"),
         (COUNT, None, True, "allowsNegative"),
         (MAX, "seats", True, "allowsNegative"),
         (UNIQUE, "user", True, "allowsNegative"),
+        (LATEST, "seats", True, "allowsNegative"),
     ],
 )
 def test_a_meter_whose_parts_do_not_fit_is_refused(
@@ -153,6 +160,26 @@ def test_filters_that_are_too_many_or_malformed_are_refused(
     filters: list[Filter], field: str
 ) -> None:
     assert refusal(check_filters, filters).field == field
+
+
+def test_as_many_dimensions_as_allowed_are_kept() -> None:
+    check_dimensions([f"d{number}" for number in range(DIMENSIONS_MAX)])
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "field"),
+    [
+        ([f"d{number}" for number in range(DIMENSIONS_MAX + 1)], "dimensions"),
+        (["model", ""], "dimensions.1"),
+        (["x" * 129], "dimensions.0"),
+        (["a\x00"], "dimensions.0"),
+        (["model", "region", "model"], "dimensions.2"),
+    ],
+)
+def test_dimensions_that_are_too_many_or_malformed_are_refused(
+    dimensions: list[str], field: str
+) -> None:
+    assert refusal(check_dimensions, dimensions).field == field
 
 
 def test_the_second_of_two_equal_values_is_named() -> None:

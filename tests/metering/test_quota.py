@@ -58,8 +58,9 @@ def test_the_largest_value_is_kept_by_a_maximum() -> None:
     assert moved == QuotaCounter(Decimal(5), 6)
 
 
-def test_distinct_values_cannot_be_added_and_are_read_from_the_aggregate() -> None:
-    assert advance(QuotaCounter(Decimal(10), 4), Aggregation.UNIQUE) is None
+@pytest.mark.parametrize("aggregation", [Aggregation.UNIQUE, Aggregation.LATEST])
+def test_what_cannot_be_added_is_read_from_the_aggregate(aggregation: Aggregation) -> None:
+    assert advance(QuotaCounter(Decimal(10), 4), aggregation) is None
 
 
 @pytest.mark.parametrize("counter", [None, QuotaCounter(Decimal(10), 3)])

@@ -26,6 +26,7 @@ KINDS = {
     "count": Aggregation.COUNT,
     "max": Aggregation.MAX,
     "unique": Aggregation.UNIQUE,
+    "latest": Aggregation.LATEST,
 }
 
 
@@ -94,7 +95,14 @@ async def test_counters_keep_up_with_the_aggregate_segment_by_segment(
         assert await worker.seal_all(market.runtime)
         # Read without ClickHouse: it is the counters that say so.
         assert await uses(without_clickhouse) == await aggregates(market)
-    assert await uses(market) == {"sum": 67, "corrected": 67, "count": 6, "max": 40, "unique": 4}
+    assert await uses(market) == {
+        "sum": 67,
+        "corrected": 67,
+        "count": 6,
+        "max": 40,
+        "unique": 4,
+        "latest": 5,
+    }
 
 
 async def test_a_counter_is_of_one_billing_period(market: Market, clock: MovableClock) -> None:

@@ -61,6 +61,7 @@ def test_an_event_of_a_type_that_no_meter_selects_is_quarantined() -> None:
         (Aggregation.SUM, "007.50", "7.5"),
         (Aggregation.SUM, 999_999_999_999_999, "999999999999999"),
         (Aggregation.MAX, Decimal("1.5"), "1.5"),
+        (Aggregation.LATEST, "12", "12"),
         (Aggregation.UNIQUE, "claude", "1"),
         (Aggregation.UNIQUE, "", "1"),
         (Aggregation.UNIQUE, Decimal("1e400"), "1"),
@@ -75,7 +76,7 @@ def test_a_meter_gets_what_the_property_says(
     assert found == {METER: Decimal(brought)}
 
 
-@pytest.mark.parametrize("aggregation", [Aggregation.SUM, Aggregation.MAX])
+@pytest.mark.parametrize("aggregation", [Aggregation.SUM, Aggregation.MAX, Aggregation.LATEST])
 @pytest.mark.parametrize(
     "value",
     [
@@ -132,7 +133,9 @@ def test_a_correction_counts_where_the_meter_allows_it(value: object, brought: s
 
 
 @pytest.mark.parametrize("properties", [{}, {"tokens": None}, {"Tokens": 1}])
-@pytest.mark.parametrize("aggregation", [Aggregation.SUM, Aggregation.MAX, Aggregation.UNIQUE])
+@pytest.mark.parametrize(
+    "aggregation", [one for one in Aggregation if one is not Aggregation.COUNT]
+)
 def test_a_meter_whose_property_is_missing_does_not_count_the_event(
     aggregation: Aggregation, properties: dict[str, Any]
 ) -> None:

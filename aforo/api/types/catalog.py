@@ -22,6 +22,7 @@ publish_enum(
     COUNT="The number of events.",
     MAX="The largest value of a property.",
     UNIQUE="How many different values a property has.",
+    LATEST="The value of a property in the event that happened last.",
 )
 publish_enum(
     EntitlementKind,
@@ -79,6 +80,9 @@ class Meter(Node):
     allows_negative: bool = strawberry.field(
         description="Whether events may correct the sum downwards."
     )
+    dimensions: list[str] = strawberry.field(
+        description="Event properties by whose values usage can be told apart."
+    )
     created_at: datetime = strawberry.field(description="When it was created.")
 
     @classmethod
@@ -94,6 +98,7 @@ class Meter(Node):
             property=row.property,
             filters=[MeterFilter(**each) for each in row.filters],
             allows_negative=row.allows_negative,
+            dimensions=row.dimensions,
             created_at=row.created_at,
         )
 

@@ -58,6 +58,10 @@ class CreateMeterInput:
     allows_negative: bool = strawberry.field(
         default=False, description="Whether events may correct a SUM downwards."
     )
+    dimensions: list[str] = strawberry.field(
+        default_factory=list,
+        description="Event properties by whose values usage can be told apart, at most 4.",
+    )
 
 
 @strawberry.input(description="A new version of what one unit of a meter costs us to serve.")
@@ -192,6 +196,7 @@ class CatalogMutation:
                 unit=input.unit,
                 filters=[Filter(each.property, each.values) for each in input.filters],
                 allows_negative=input.allows_negative,
+                dimensions=input.dimensions,
             )
         return Meter.from_row(row)
 
