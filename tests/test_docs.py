@@ -14,7 +14,9 @@ import typer
 from graphql import build_schema, parse, validate
 
 from aforo import cli, serve
-from aforo.api.ingestion import BODY_BYTES_MAX, EVENTS_MAX
+from aforo.api.ingest.batches import EVENTS_MAX
+from aforo.api.ingest.encodings import MEMBERS_MAX, ZSTD_WINDOW_LOG_MAX
+from aforo.api.ingest.route import BODY_BYTES_MAX, FORMS
 from aforo.api.protocol import cost, limits, operations, sse, websocket
 from aforo.api.types import kpis
 from aforo.metering import ingest
@@ -236,6 +238,11 @@ def test_the_limits_that_the_manual_states_are_those_of_the_code() -> None:
     events = (ROOT / "docs/ingestion.md").read_text()
     assert (BODY_BYTES_MAX, EVENTS_MAX) == (10 * 1024 * 1024, 1_000)
     assert "at most 1,000 events, in UTF-8, at most 10 MiB" in events
+    assert "in a row, at most 1,000, are one body" in events
+    assert MEMBERS_MAX == 1_000
+    assert "a window of at most 8 MiB" in events
+    assert 2**ZSTD_WINDOW_LOG_MAX == 8 * 1024 * 1024
+    assert all(f"| `{name}` |" in events for name in FORMS)
     assert (rules.FUTURE_MAX.total_seconds(), rules.AGE_MAX.days) == (300, 90)
     assert "at most 5 minutes ahead and 90 days back" in events
     for limit, said in (

@@ -20,7 +20,7 @@ from aforo.api.auth.origin import origin_of
 from aforo.api.auth.requests import Refused
 from aforo.api.cors import Cors
 from aforo.api.health import Health
-from aforo.api.ingestion import events
+from aforo.api.ingest.route import events
 from aforo.api.observe import Observed
 from aforo.api.parts.answers import error_response
 from aforo.api.persisted_upload import PersistedUpload

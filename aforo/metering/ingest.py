@@ -50,10 +50,17 @@ class SentEvent(msgspec.Struct, frozen=True):
     properties: dict[str, Any]
 
 
+class Misread(msgspec.Struct, frozen=True):
+    """Stands in a batch for what its form could not read as an event."""
+
+    refusal: Refusal
+    key: str | None = None
+
+
 def read_event(sent: object) -> SentEvent | Refusal:
     """Check the shape of one decoded element of a batch."""
     if not isinstance(sent, dict):
-        return _bad("an event is a JSON object")
+        return sent.refusal if isinstance(sent, Misread) else _bad("an event is a JSON object")
     if refusal := _wrong_texts(sent):
         return refusal
     occurred_at = _moment(sent.get("occurredAt"))
@@ -74,8 +81,21 @@ def read_event(sent: object) -> SentEvent | Refusal:
 
 def key_of(sent: object) -> str | None:
     """The idempotency key of an element that is refused, where it has one that can be shown."""
-    key = sent.get("idempotencyKey") if isinstance(sent, dict) else None
-    return key if isinstance(key, str) and not _wrong_text(key, KEY_LENGTH_MAX) else None
+    key = sent.get("idempotencyKey") if isinstance(sent, dict) else getattr(sent, "key", None)
+    return key if isinstance(key, str) and not wrong_text(key, KEY_LENGTH_MAX) else None
+
+
+def wrong_text(value: object, length_max: int) -> str | None:
+    """What is wrong with a text that names something; None where nothing is."""
+    if isinstance(value, str) and 0 < len(value) <= length_max and value.isprintable():
+        return None  # Nearly always, and sooner said than what is wrong.
+    if not isinstance(value, str):
+        return "must be a string"
+    if not 1 <= len(value) <= length_max:
+        return f"must have 1 to {length_max} characters"
+    if _CONTROL.search(value):
+        return "must not contain control characters"
+    return None
 
 
 def _wrong_texts(sent: dict[str, object]) -> Refusal | None:
@@ -89,7 +109,7 @@ def _wrong_texts(sent: dict[str, object]) -> Refusal | None:
     if sent.get("customer") is None and sent.get("apiKey") is None:
         return _missing("customer or apiKey must say whose event it is")
     for field, length in _LENGTHS.items():
-        if sent.get(field) is not None and (wrong := _wrong_text(sent[field], length)):
+        if sent.get(field) is not None and (wrong := wrong_text(sent[field], length)):
             return _bad(f"{field} {wrong}")
     return None
 
@@ -100,18 +120,6 @@ def _missing(message: str) -> Refusal:
 
 def _bad(message: str) -> Refusal:
     return rejected(Stage.INGESTION, "BAD_VALUE", message)
-
-
-def _wrong_text(value: object, length_max: int) -> str | None:
-    if isinstance(value, str) and 0 < len(value) <= length_max and value.isprintable():
-        return None  # Nearly always, and sooner said than what is wrong.
-    if not isinstance(value, str):
-        return "must be a string"
-    if not 1 <= len(value) <= length_max:
-        return f"must have 1 to {length_max} characters"
-    if _CONTROL.search(value):
-        return "must not contain control characters"
-    return None
 
 
 def _moment(value: object) -> datetime | Refusal | None:
@@ -163,7 +171,7 @@ def _wrong_properties(value: object) -> str | None:
     if len(value) > PROPERTIES_MAX:
         return f"properties has {len(value)} members, at most {PROPERTIES_MAX} are allowed"
     for name in value:
-        if wrong := _wrong_text(name, TYPE_LENGTH_MAX):
+        if wrong := wrong_text(name, TYPE_LENGTH_MAX):
             return f"the name of a property {wrong}"
     wrong = _wrong_size(value) or _wrong_value(value, PROPERTIES_DEPTH_MAX)
     return wrong and f"properties{wrong}"

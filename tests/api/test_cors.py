@@ -131,7 +131,7 @@ async def test_what_a_bug_leaves_behind_can_be_read_too(
     async def broken(*_: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr("aforo.api.ingestion.take_events", broken)
+    monkeypatch.setattr("aforo.api.ingest.route.take_events", broken)
     answer = await page.post("/v1/events", json=[], headers=token)
     assert (answer.status_code, answer.headers[f"{ALLOW}origin"]) == (500, PORTAL)
 

@@ -23,11 +23,10 @@ async def test_an_error_repeats_a_bad_value_in_short(client: httpx2.AsyncClient)
 
 
 async def test_a_body_that_is_packed_is_refused(client: httpx2.AsyncClient) -> None:
-    for path in ("/graphql", "/v1/events"):
-        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-        response = await client.post(path, content=b"[]", headers=headers)
-        assert response.status_code == 415
-        assert "UNSUPPORTED_MEDIA_TYPE" in response.text
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    response = await client.post("/graphql", content=b"[]", headers=headers)
+    assert response.status_code == 415
+    assert "UNSUPPORTED_MEDIA_TYPE" in response.text
 
 
 async def test_a_body_that_never_ends_is_given_up(

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from aforo.api.app import create_app
-from aforo.api.ingestion import BODY_BYTES_MAX
+from aforo.api.ingest.route import BODY_BYTES_MAX
 from aforo.storage.scope import Runtime, open_runtime
 from tests.api.forms import GraphQL, customer, made, offering
 
@@ -201,7 +201,8 @@ async def test_a_body_of_another_type_is_a_415(client: httpx2.AsyncClient) -> No
     for content_type in (
         "text/plain",
         "",
-        "application/x-ndjson",
+        "application/x-ndjson;charset=latin1",
+        "application/xml",
         "application/json;charset=utf-7",
     ):
         response = await client.post(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from aforo.api import ingestion
+from aforo.api.parts import taking
 from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
 from aforo.storage import redis
@@ -55,7 +55,7 @@ async def test_a_batch_that_cannot_be_kept_in_time_is_a_503_and_can_be_sent_agai
     client: httpx2.AsyncClient, engines: EmbeddedEngines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(ingestion, "INGESTION_TIMEOUT_SECONDS", 0.2)
+        patched.setattr(taking, "INGESTION_TIMEOUT_SECONDS", 0.2)
         async with held(engines, "event_key"):
             late = await client.post("/v1/events", json=[EVENT])
     assert late.status_code == 503

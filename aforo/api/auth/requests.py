@@ -138,13 +138,18 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def is_utf8(request: Request) -> bool:
+    """Whether the body's type does not say that it is in another character set than UTF-8."""
+    _, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = parameters.replace(" ", "").lower().partition("charset=")[2].strip('"')
+    return charset in {"", "utf-8", "utf8"}
+
+
 def demand_json(request: Request) -> None:
     """Raise `Refused` with 415 unless the body is JSON in UTF-8, as it is."""
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Refused(415, "UNSUPPORTED_MEDIA_TYPE", "the body is sent without a content encoding")
-    _, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.replace(" ", "").lower().partition("charset=")[2].strip('"')
-    if media_type(request) != "application/json" or charset not in {"", "utf-8", "utf8"}:
+    if media_type(request) != "application/json" or not is_utf8(request):
         raise Refused(
             415, "UNSUPPORTED_MEDIA_TYPE", "the body is sent as application/json in UTF-8"
         )

@@ -1,0 +1,32 @@
+"""The one way in: whatever brought a batch of events, here it goes to ingestion."""
+
+from collections.abc import Sequence
+
+from aforo.metering.commands import ingest
+from aforo.metering.verdicts import IngestAnswer
+from aforo.sdk.ids import TenantId
+from aforo.storage.faults import answered_within
+from aforo.storage.scope import Runtime
+from aforo.telemetry.metrics import EVENTS
+
+INGESTION_TIMEOUT_SECONDS = 30.0
+
+
+async def take(
+    runtime: Runtime, tenant_id: TenantId, events: Sequence[object], *, atomic: bool = False
+) -> IngestAnswer:
+    """Give decoded events their verdicts. What is accepted is durable by the time of the answer.
+
+    Raises: `BatchRefused` where `atomic` is set and not every event is good; `Unavailable`.
+    """
+    async with (
+        answered_within(INGESTION_TIMEOUT_SECONDS),  # The keys make it safe to send again.
+        runtime.scope(tenant_id) as scope,
+    ):
+        answer = await ingest(scope, events, key_pepper=runtime.settings.key_pepper, atomic=atomic)
+    EVENTS.labels("accepted").inc(answer.accepted)
+    EVENTS.labels("duplicate").inc(answer.duplicates)
+    EVENTS.labels("conflict").inc(answer.conflicts)
+    EVENTS.labels("rejected").inc(answer.rejected)
+    EVENTS.labels("quarantined").inc(answer.quarantined)
+    return answer
