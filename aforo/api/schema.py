@@ -21,6 +21,7 @@ from aforo.api.types.billing_streams import BillingSubscription
 from aforo.api.types.catalog_changes import CatalogMutation
 from aforo.api.types.catalog_lists import CatalogQuery
 from aforo.api.types.identity_provider import IdentityProviderMutation, IdentityProviderQuery
+from aforo.api.types.ingestion import IngestionMutation
 from aforo.api.types.kpis import ReportSubscription
 from aforo.api.types.members import MemberMutation, MemberQuery
 from aforo.api.types.metering import MeteringQuery, MeteringSubscription
@@ -102,6 +103,7 @@ _MUTATIONS = (
     NotifierMutation,
     SubscriptionMutation,
     PortalMutation,
+    IngestionMutation,
     WalletMutation,
     BillingMutation,
     SignalMutation,

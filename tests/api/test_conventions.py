@@ -30,6 +30,7 @@ VERBS = {
     "enable": "work of a thing that had been stopped",
     "end": "the end of what has run",
     "grant": "value given",
+    "ingest": "usage events, each of which is taken or not for itself",
     "invite": "a person who is not there yet",
     "register": "something that exists elsewhere",
     "remove": "a person or a part of a thing",
