@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from aforo.actions import commands as actions
 from aforo.billing import commands as billing
-from aforo.metering import backlog, quotas, sealer
+from aforo.metering import backlog, quotas, rollups, sealer
 from aforo.plugins import told
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
@@ -114,6 +114,12 @@ async def fan_out_events(scope: Scope) -> None:
 async def forget_events(scope: Scope) -> None:
     """Once a day: delete events and deliveries that are old."""
     await fan_out.forget(scope)
+
+
+@job(JobName.ROLL_UP_USAGE, tries_max=5, timeout_seconds=300)
+async def roll_up_usage(scope: Scope) -> None:
+    """Enough new events are in the log: roll their usage up."""
+    await rollups.roll_up(scope, span_events=rollups.SPAN_EVENTS)
 
 
 async def run(runtime: Runtime) -> None:
@@ -247,6 +253,8 @@ async def _seal_round(runtime: Runtime) -> bool:
     confirmed = await sealer.seal_and_confirm(runtime)
     for segment in confirmed:
         await quotas.advance(runtime, segment)
+    for tenant_id in {segment.tenant_id for segment in confirmed}:
+        await rollups.ask(runtime, tenant_id)
     return bool(confirmed)
 
 

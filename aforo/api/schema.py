@@ -37,6 +37,7 @@ from aforo.api.types.subscription_changes import SubscriptionMutation
 from aforo.api.types.subscription_lists import SubscriptionQuery
 from aforo.api.types.taxes import TaxQuery
 from aforo.api.types.tenants import TenantMutation, TenantQuery
+from aforo.api.types.usage import UsageQuery
 from aforo.api.types.wallets import WalletMutation
 from aforo.api.types.webhook_changes import WebhookMutation
 from aforo.api.types.webhooks import WebhookQuery
@@ -82,6 +83,7 @@ _QUERIES = (
     SubscriptionQuery,
     PortalQuery,
     MeteringQuery,
+    UsageQuery,
     BillingQuery,
     TaxQuery,
     SignalQuery,

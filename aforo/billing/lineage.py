@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from aforo.catalog.models import Meter
-from aforo.metering.aggregate import selection
-from aforo.metering.queries import EVENTS, moment, rule_of
+from aforo.metering.aggregate import EVENTS, selection
+from aforo.metering.queries import moment, rule_of
 from aforo.sdk import Period
 from aforo.storage.failpoints import reached
 from aforo.storage.scope import Scope

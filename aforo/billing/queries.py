@@ -30,7 +30,8 @@ from aforo.billing.models import (
 from aforo.billing.settle import WalletState
 from aforo.billing.taxes import tax_settings
 from aforo.billing.wallets import wallet_states
-from aforo.metering.queries import EVENTS, IN_PERIOD, moment
+from aforo.metering.aggregate import EVENTS
+from aforo.metering.queries import IN_PERIOD, moment
 from aforo.sdk import CustomerId, InvoiceFacts, Period, PluginError, exact
 from aforo.storage.listing import PAGE_MAX, AgeOrder, Children, Listing, equal
 from aforo.storage.rows import one_of, rows_by_id

@@ -7,6 +7,9 @@ from aforo.catalog.models import Aggregation
 from aforo.metering.projection import stored_texts
 from aforo.metering.validate import MeterRule
 
+EVENTS = "events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = {watermark:UInt64})"
+"""The table expression of a tenant's event log up to a watermark."""
+
 # Decimal256: the sum of a Decimal128 wraps around without a word.
 _UNITS = "Decimal(76, 12)"
 _TOTALS = {
@@ -25,6 +28,8 @@ class Selection:
     """Which events the meter counts."""
     value: str
     """What one counted event brings, Decimal(76, 12)."""
+    text: str
+    """The counted property as it is stored; '' for COUNT."""
     quantity: str
     """Aggregate expression: the billable units of the counted events, Decimal(76, 12)."""
     parameters: dict[str, Any]
@@ -57,5 +62,9 @@ def selection(meter: MeterRule, prefix: str = "m") -> Selection:
             value = f"toDecimal256OrZero(replaceOne({text}, '\"', ''), 12)"
             quantity = _TOTALS[meter.aggregation].format(value=value)
     return Selection(
-        condition=" AND ".join(conditions), value=value, quantity=quantity, parameters=parameters
+        condition=" AND ".join(conditions),
+        value=value,
+        text="''" if meter.property is None else text,
+        quantity=quantity,
+        parameters=parameters,
     )

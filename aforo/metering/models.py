@@ -13,6 +13,7 @@ from aforo.storage.tables import (
     SHARED,
     TenantRow,
     TenantTable,
+    belongs_to,
     choice,
     json,
     moment,
@@ -104,6 +105,31 @@ class Segment(TenantRow, table=True):
     """Of this tenant's segment before it; zeros for the first."""
     sealed_at: datetime = moment()
     confirmed_at: datetime | None = moment(default=None)
+
+
+class UsageSpan(TenantTable, table=True):
+    """A run of whole confirmed segments that is rolled up for a meter in ClickHouse.
+
+    The spans of a meter follow each other without a gap. Only rows of spans that stand here count.
+    """
+
+    __tablename__ = "usage_span"
+    __portal__ = SHARED  # How far roll-ups have come; nothing of what is in them.
+    is_audited: ClassVar[bool] = False
+    __table_args__ = (
+        belongs_to("meter", "meter_id"),
+        sa.UniqueConstraint("tenant_id", "meter_id", "after_segment_id"),
+    )
+
+    meter_id: UUID
+    after_segment_id: int = Field(sa_type=sa.BigInteger)
+    """The segment before its first; 0 where it begins with the log."""
+    segment_id: int = Field(sa_type=sa.BigInteger)
+    """Its last segment."""
+    span_id: int = Field(sa_type=sa.BigInteger)
+    """What its rows in ClickHouse carry: a number of the attempt that made them."""
+    events: int = Field(sa_type=sa.BigInteger)
+    """How many events the meter counts in it."""
 
 
 class IngestBatch(TenantTable, table=True):

@@ -5,16 +5,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.catalog.models import CostRate, Meter
-from aforo.metering.aggregate import Selection, selection
+from aforo.metering.aggregate import EVENTS, Selection, selection
 from aforo.metering.canonical import number
 from aforo.metering.deduplicate import KnownKey
 from aforo.metering.enrich import RateInForce
@@ -26,20 +24,9 @@ from aforo.storage.listing import PAGE_MAX, AgeOrder, Listing, equal
 from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 
-EVENTS = "events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = {watermark:UInt64})"
-"""The table expression of a tenant's event log up to a watermark."""
-
 IN_PERIOD = (
     "occurred_at >= {start:DateTime64(6, 'UTC')} AND occurred_at < {end:DateTime64(6, 'UTC')}"
 )
-
-
-class Bucket(StrEnum):
-    """Widths of a usage series."""
-
-    HOUR = "HOUR"
-    DAY = "DAY"
-    MONTH = "MONTH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +56,6 @@ class Costs:
         if self.currency in {None, currency}:
             return self
         return Costs(Decimal(0), None, self.events, self.events)
-
-
-@dataclass(frozen=True, slots=True)
-class UsagePoint:
-    """One bucket of a usage series."""
-
-    start: datetime
-    quantity: Decimal
-    events: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +88,7 @@ def rule_of(meter: Meter) -> MeterRule:
         property=meter.property,
         filters=tuple((item["property"], frozenset(item["values"])) for item in meter.filters),
         allows_negative=meter.allows_negative,
+        dimensions=tuple(meter.dimensions),
     )
 
 
@@ -214,7 +193,7 @@ async def usage_by_customer(
     )
     return {
         CustomerId(row["customer_id"]): MeterUsage(
-            max(_shortest(row["quantity"]), Decimal(0)), row["events"], row["xor"]
+            max(shortest(row["quantity"]), Decimal(0)), row["events"], row["xor"]
         )
         for row in rows
     }
@@ -232,7 +211,7 @@ async def event_values(
         **_parameters(counted, period, watermark),
         customer=str(customer_id),
     )
-    return tuple(_shortest(row["value"]) for row in rows)
+    return tuple(shortest(row["value"]) for row in rows)
 
 
 async def costs_by_subscription(
@@ -254,38 +233,10 @@ async def costs_by_subscription(
     )
     return {
         SubscriptionId(row["subscription_id"]): Costs(
-            _shortest(row["amount"]), row["currency"] or None, row["uncosted"], row["events"]
+            shortest(row["amount"]), row["currency"] or None, row["uncosted"], row["events"]
         )
         for row in rows
     }
-
-
-async def usage_over_time(
-    scope: Scope,
-    meter: Meter,
-    period: Period,
-    *,
-    watermark: int,
-    bucket: Bucket,
-    time_zone: str,
-    customer_id: UUID | None = None,
-) -> list[UsagePoint]:
-    """A series of usage, bucketed by the clock of a time zone; empty buckets are absent."""
-    zone = ZoneInfo(time_zone)
-    counted = selection(rule_of(meter))
-    ids = None if customer_id is None else [customer_id]
-    rows = await scope.events.query(
-        f"SELECT {_BUCKETS[bucket]} AS bucket, {_MEASURES.format(quantity=counted.quantity)} "
-        f"FROM {EVENTS} WHERE {IN_PERIOD} AND {counted.condition}{_among('customer_id', ids)} "
-        "GROUP BY bucket ORDER BY bucket",
-        **_parameters(counted, period, watermark),
-        **_ids(ids),
-        zone=str(zone),
-    )
-    return [
-        UsagePoint(_in_zone(row["bucket"], zone), _shortest(row["quantity"]), row["events"])
-        for row in rows
-    ]
 
 
 async def recent_events(
@@ -361,22 +312,11 @@ def quarantined_events(
 
 
 _MEASURES = "{quantity} AS quantity, count() AS events, groupBitXor(key_xor) AS xor"
-_BUCKETS = {
-    Bucket.HOUR: "toUnixTimestamp(toStartOfHour(occurred_at, {zone:String}))",
-    Bucket.DAY: "toUnixTimestamp(toStartOfDay(occurred_at, {zone:String}))",
-    Bucket.MONTH: (
-        "toUnixTimestamp(toDateTime(toStartOfMonth(occurred_at, {zone:String}), {zone:String}))"
-    ),
-}
 
 
-def _shortest(value: Decimal) -> Decimal:
+def shortest(value: Decimal) -> Decimal:
     """The same number without the zeros that a column's scale pads it with."""
     return Decimal(number(value))
-
-
-def _in_zone(unix_seconds: int, zone: ZoneInfo) -> datetime:
-    return datetime.fromtimestamp(unix_seconds, zone)
 
 
 def _parameters(counted: Selection, period: Period, watermark: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class MeterRule:
     filters: Sequence[tuple[str, frozenset[str]]] = field(default_factory=tuple)
     """Property and the texts that it may have; all must hold."""
     allows_negative: bool = False
+    dimensions: Sequence[str] = ()
 
 
 def check_time(occurred_at: datetime, now: datetime) -> Refusal | None:

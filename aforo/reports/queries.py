@@ -20,7 +20,8 @@ from aforo.billing.discount import AmountOff, PercentageOff
 from aforo.billing.models import Invoice, InvoiceState, InvoiceTax
 from aforo.billing.rate import pricing_model, rate
 from aforo.catalog.models import Discount, Offering, RatePlan, RatePlanLine
-from aforo.metering.queries import EVENTS, IN_PERIOD, moment, watermark
+from aforo.metering.aggregate import EVENTS
+from aforo.metering.queries import IN_PERIOD, moment, watermark
 from aforo.reports.measures import (
     annual_recurring,
     margin,

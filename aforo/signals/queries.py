@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlmodel import col
 
 from aforo.billing.queries import accrued
-from aforo.metering.queries import EVENTS, IN_PERIOD, moment
+from aforo.metering.aggregate import EVENTS
+from aforo.metering.queries import IN_PERIOD, moment
 from aforo.sdk import Level, MarginEvidence
 from aforo.signals.evidence import Case, margin_case
 from aforo.signals.judge import Fired

@@ -20,6 +20,7 @@ class JobName(StrEnum):
     ACT_ON_SIGNAL = "act_on_signal"
     FAN_OUT_EVENTS = "fan_out_events"
     FORGET_EVENTS = "forget_events"
+    ROLL_UP_USAGE = "roll_up_usage"
 
 
 class JobState(StrEnum):

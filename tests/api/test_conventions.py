@@ -66,8 +66,8 @@ A_HASH = re.compile(r"PersistedDocument\w*\.documentIds?$")
 
 MAY_HAVE_GAPS = {
     "Invoice.paymentInstructions": "null as a whole where there is no way to pay",
+    "UsagePropertyInput.values": "null stands for events without the property",
     "Query.nodes": "Relay's own: what is not there is null in its place",
-    "Query.usage": "null as a whole where there is no such meter",
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from aforo import worker
 from aforo.api.app import create_app
 from aforo.api.parts.live import Followed
 from aforo.api.parts.portal import FOUND_BY_ID, PORTAL
+from aforo.metering import rollups
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.live_log import START, Missed
@@ -212,22 +214,34 @@ async def test_a_siblings_ids_are_answered_as_ids_that_nobody_has(house: House, 
 
 async def test_usage_is_the_customers_own_whatever_is_asked_for(house: House) -> None:
     query = """
-      query($code: String!, $customer: ID) {
-        usage(meterCode: $code, customerId: $customer, bucket: MONTH,
-              period: {start: "2026-10-01T00:00:00Z", end: "2026-12-01T00:00:00Z"}) { quantity }
+      query($code: String!, $where: UsageFilterInput) {
+        usage(meterCode: $code, where: $where,
+              period: {start: "2026-10-01T00:00:00Z", end: "2026-12-01T00:00:00Z"}) {
+          total { quantity }
+          points(bucket: MONTH) { quantity }
+          groups(by: {by: CUSTOMER}) { count groups { quantity } }
+        }
       }
     """
 
     async def asked(code: str, customer: str | None) -> list[str]:
-        variables = {"code": code, "customer": customer}
+        where = None if customer is None else {"customerIds": [customer]}
         response = await house.client.post(
-            "/graphql", json={"query": query, "variables": variables}
+            "/graphql", json={"query": query, "variables": {"code": code, "where": where}}
         )
-        return [point["quantity"] for point in response.json()["data"]["usage"]]
+        usage = response.json()["data"]["usage"]
+        points = [point["quantity"] for point in usage["points"]]
+        assert Decimal(usage["total"]["quantity"]) == sum(map(Decimal, points))
+        assert usage["groups"]["count"] == len(usage["groups"]["groups"]) == bool(points)
+        return points
 
     assert await asked(MINE, None) == ["100", "100"]
     assert await asked(MINE, house.world.ids["Customer"]) == ["100", "100"]
     assert await asked(SIBLING, None) == []
+    assert await asked(SIBLING, house.sibling["Customer"]) == []
+    async with house.runtime.scope(TenantId(house.world.tenant.tenant.tenant_id)) as scope:
+        assert await rollups.roll_up(scope, span_events=1)
+    assert await asked(MINE, None) == ["100", "100"]
     assert await asked(SIBLING, house.sibling["Customer"]) == []
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlmodel import SQLModel
 
 from aforo.billing.models import WalletEntry
+from aforo.metering import rollups
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.postgres import _kinds
@@ -28,7 +29,7 @@ from tests.conftest import NOW
 pytestmark = pytest.mark.anyio
 
 MINE, SIBLING = "zzmine", "zzsibling"
-SHARED = {"tenant", "meter", "segment"}
+SHARED = {"tenant", "meter", "segment", "usage_span"}
 OWN = {
     "customer", "team", "agent", "customer_key", "subscription", "subscription_discount", "invoice",
     "invoice_line", "invoice_tax", "wallet", "wallet_grant", "wallet_entry", "offering",
@@ -87,6 +88,7 @@ async def house(shared_runtime: Runtime) -> AsyncIterator[House]:
         for ids in (world.ids, built.sibling):  # Their invoices are postpaid, and draw nothing.
             wallet_id = row_id(ids["Wallet"], "Wallet")
             scope.db.add(WalletEntry(wallet_id=wallet_id, amount=Decimal(1)))
+        await rollups.roll_up(scope, span_events=1)
     yield built
     await world.client.aclose()
 

@@ -28,6 +28,7 @@ SCHEMA: GraphQLSchema = build_schema(schema_text())
 
 KIND_OF = {
     "subscriptionId": "CustomerSubscription",
+    "subscriptionIds": "CustomerSubscription",
     "id": "Customer",
     "ids": "Customer",
     "actorId": "ApiKey",
@@ -36,7 +37,17 @@ KIND_OF = {
 """What an argument names, where its own name does not say so."""
 
 LEFT_OUT = {
-    *("after", "externalId", "meterCode", "type", "expiresAt", "validFrom", "validTo"),
+    *(
+        "after",
+        "asOf",
+        "properties",
+        "externalId",
+        "meterCode",
+        "type",
+        "expiresAt",
+        "validFrom",
+        "validTo",
+    ),
     *(
         "code",
         "country",
@@ -82,6 +93,7 @@ SAMPLES: dict[str, Any] = {
 """Values that take a request past the checks that come before the look-up."""
 
 SAMPLES_OF: dict[str, dict[str, Any]] = {
+    "UsageFilterInput": {"properties": []},
     "CreateWalletInput": {"currency": "EUR"},
     "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},
     "SetIdentityProviderInput": {

@@ -235,7 +235,7 @@ def _rate(meter_id: str) -> dict[str, Any]:
 async def _use(client: httpx2.AsyncClient, mark: str) -> None:
     events = [
         event(mark, "2026-10-15"),
-        event(mark, "2026-11-15"),
+        event(mark, "2026-11-15", apiKey=CUSTOMER_KEY % mark),
         event(mark, "2026-11-16", customer=f"{mark} unknown"),
     ]
     answer = (await client.post("/v1/events", json=events)).json()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aforo.catalog.models import Aggregation, Meter
 from aforo.metering import queries
-from aforo.metering.aggregate import selection
+from aforo.metering.aggregate import EVENTS, selection
 from aforo.metering.canonical import canonical
 from aforo.metering.projection import stored_texts, texts_of, xor_of
 from aforo.metering.queries import MeterUsage
@@ -183,7 +183,7 @@ async def test_sums_of_the_largest_quantities_are_exact_in_256_bits(
     async with shared_runtime.scope(log.tenant_id) as scope:
         counting = selection(queries.rule_of(summing("v")))
         found = await scope.events.query(
-            f"SELECT toTypeName({counting.quantity}) AS type FROM {queries.EVENTS}",
+            f"SELECT toTypeName({counting.quantity}) AS type FROM {EVENTS}",
             **counting.parameters,
             watermark=1,
         )

@@ -12,8 +12,9 @@ import pytest
 from aforo.catalog.models import Aggregation, Meter
 from aforo.metering import queries
 from aforo.metering.projection import COLUMNS, columns_of
-from aforo.metering.queries import Bucket, UsagePoint
+from aforo.metering.steps import Bucket
 from aforo.metering.stored import StoredEvent
+from aforo.metering.usage import Attribute, UsageBy, UsageOf, UsagePoint, usage_over_time
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.sdk.period import Period
 from aforo.storage.scope import Runtime
@@ -53,9 +54,7 @@ async def test_buckets_start_with_the_local_clock_and_sum_to_the_usage_of_the_pe
     async with runtime.scope(tenant_id) as scope:
         usage = await queries.usage_by_customer(scope, METER, period, watermark=1)
         for bucket in Bucket:
-            points = await queries.usage_over_time(
-                scope, METER, period, watermark=1, bucket=bucket, time_zone=time_zone
-            )
+            points = await usage_over_time(scope, of(period, time_zone), bucket)
             assert instants(points) == instants(expected(inside, bucket, zone))
             assert all(point.start.tzinfo == zone for point in points)
             assert sum(point.quantity for point in points) == usage[CustomerId(ACME)].quantity
@@ -70,14 +69,8 @@ async def test_a_day_of_a_clock_change_has_23_or_25_hours(
     ] + [datetime(2026, 11, 1, 4, tzinfo=UTC) + timedelta(hours=number) for number in range(25)]
     await write(runtime, tenant_id, hours)
     async with runtime.scope(tenant_id) as scope:
-        days = await queries.usage_over_time(
-            scope,
-            METER,
-            Period(hours[0], hours[-1] + timedelta(hours=1)),
-            watermark=1,
-            bucket=Bucket.DAY,
-            time_zone="America/New_York",
-        )
+        period = Period(hours[0], hours[-1] + timedelta(hours=1))
+        days = await usage_over_time(scope, of(period, "America/New_York"), Bucket.DAY)
     assert [(day.start.isoformat(), day.events) for day in days] == [
         ("2026-03-08T00:00:00-05:00", 23),
         ("2026-03-09T00:00:00-04:00", 1),
@@ -94,21 +87,26 @@ async def test_a_series_may_be_of_one_customer_and_leaves_empty_buckets_out(
     async with runtime.scope(tenant_id) as scope:
 
         async def starts(customer_id: UUID | None) -> list[tuple[int, int]]:
-            points = await queries.usage_over_time(
-                scope,
-                METER,
-                Period(noon, noon + timedelta(days=1)),
-                watermark=2,
-                bucket=Bucket.HOUR,
-                time_zone="UTC",
-                customer_id=customer_id,
-            )
+            period = Period(noon, noon + timedelta(days=1))
+            points = await usage_over_time(scope, of(period, "UTC", customer_id), Bucket.HOUR)
             return [(point.start.hour, point.events) for point in points]
 
         assert await starts(ACME) == [(12, 1), (17, 1)]
         assert await starts(GLOBEX) == [(12, 2)]
         assert await starts(None) == [(12, 3), (17, 1)]
         assert await starts(uuid4()) == []
+
+
+def of(period: Period, time_zone: str, customer_id: UUID | None = None) -> UsageOf:
+    """What is asked for."""
+    customer = (Attribute(UsageBy.CUSTOMER), [str(customer_id)])
+    return UsageOf(
+        meter=METER,
+        period=period,
+        watermark=2,
+        zone=ZoneInfo(time_zone),
+        where=[] if customer_id is None else [customer],
+    )
 
 
 def expected(
@@ -137,9 +135,11 @@ def instants(points: Sequence[UsagePoint]) -> list[tuple[datetime, Decimal, int]
 def shown(at: datetime, bucket: Bucket, zone: ZoneInfo) -> tuple[str, timedelta | None]:
     """What the wall shows; an hour that comes twice is told by its offset."""
     local = at.astimezone(zone)
+    if bucket is Bucket.QUARTER_HOUR:
+        return f"{local:%F %H} {local.minute // 15}", local.utcoffset()
     if bucket is Bucket.HOUR:
         return local.strftime("%F %H"), local.utcoffset()
-    return local.strftime("%F" if bucket is Bucket.DAY else "%Y-%m"), None
+    return local.strftime({Bucket.DAY: "%F", Bucket.WEEK: "%G-%V"}.get(bucket, "%Y-%m")), None
 
 
 def start_of(at: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:

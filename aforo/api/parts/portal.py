@@ -47,7 +47,12 @@ PORTAL: Mapping[str, frozenset[str]] = MappingProxyType(
             "QuotaUse": "entitlement periodStart periodEnd limit used remaining overage",
             "Team": "id code name createdAt customer agents",
             "Tenant": "id name environment",
+            "Usage": "asOf start end timeZone meter total points groups",
+            "UsageGroup": "keys quantity events points",
+            "UsageGroups": "count groups",
+            "UsageKey": "by property id value",
             "UsagePoint": "start quantity events",
+            "UsageTotal": "quantity events",
             "Wallet": "id name currency createdAt balance grants",
             "WalletGrant": "id amount reference expiresAt createdAt",
         }.items()

@@ -1,8 +1,7 @@
-"""GraphQL of the metering: usage over time, the event log, and what is quarantined."""
+"""GraphQL of the metering: the event log, and what is quarantined."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from typing import Annotated, Self
 
 import strawberry
@@ -10,36 +9,15 @@ import strawberry
 from aforo.api.parts import live, relay
 from aforo.api.parts.context import Info
 from aforo.api.parts.cursors import bad_cursor, cursor_at, cursor_parts
-from aforo.api.parts.fields import field, publish_enum, subscription
+from aforo.api.parts.fields import field, subscription
 from aforo.api.parts.pages import ByAge, rows_in_pages
 from aforo.api.parts.relay import After, Connection, First, Node, optional_id
-from aforo.api.parts.scalars import JSON, BigInt
+from aforo.api.parts.scalars import JSON
 from aforo.api.types.events import Event
-from aforo.api.types.periods import PeriodInput
-from aforo.catalog.queries import latest_meter, meters_by_id
 from aforo.metering import models, queries
-from aforo.metering.queries import Bucket, EventRow
-from aforo.sdk import Invalid, Period
+from aforo.metering.queries import EventRow
 from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
-from aforo.subscriptions.validate import check_time_zone
 from aforo.tenants.permissions import Permission
-
-BUCKETS_MAX = 10_000
-
-publish_enum(
-    Bucket,
-    "Width of a step of a usage series.",
-    HOUR="An hour.",
-    DAY="A day of the time zone, which has 23 or 25 hours when clocks change.",
-    MONTH="A month of the time zone.",
-)
-
-
-@strawberry.type(description="The billable units of one step of a series.")
-class UsagePoint:
-    start: datetime = strawberry.field(description="When the step starts.")
-    quantity: Decimal = strawberry.field(description="Billable units.")
-    events: BigInt = strawberry.field(description="Events that were counted.")
 
 
 @relay.fetched_by(queries.quarantined_events_by_id)
@@ -69,61 +47,6 @@ EventType = Annotated[str | None, strawberry.argument(description="Only events o
 
 @strawberry.type
 class MeteringQuery:
-    @field(
-        "Usage of a meter over time; null if there is no such meter. Empty steps are left out.",
-        needs=Permission.USAGE_READ,
-        cost=50,
-    )
-    async def usage(
-        self,
-        info: Info,
-        *,
-        meter_id: Annotated[
-            strawberry.ID | None, strawberry.argument(description="The meter, by its id,")
-        ] = None,
-        meter_code: Annotated[
-            str | None,
-            strawberry.argument(description="or by its code: then the latest version."),
-        ] = None,
-        customer_id: CustomerId = None,
-        period: Annotated[
-            PeriodInput | None,
-            strawberry.argument(description="Over which time; the last 30 days if not given."),
-        ] = None,
-        bucket: Annotated[Bucket, strawberry.argument(description="In steps of.")] = Bucket.DAY,
-        time_zone: Annotated[
-            str, strawberry.argument(description="IANA zone whose midnights bound the steps.")
-        ] = "UTC",
-    ) -> list[UsagePoint] | None:
-        if (meter_id is None) == (meter_code is None):
-            raise Invalid("give either meterId or meterCode", code="BAD_ARGUMENTS", field="meterId")
-        check_time_zone(time_zone)
-        customer = optional_id("Customer", customer_id, field="customerId")
-        id_ = optional_id("Meter", meter_id, field="meterId")
-        async with info.context.scope() as scope:
-            wanted = period.to_period() if period else Period(scope.now - _MONTH, scope.now)
-            _check_steps(wanted, bucket)
-            meter = (
-                (await meters_by_id(scope, [id_])).get(id_)
-                if id_
-                else await latest_meter(scope, meter_code or "")
-            )
-            if meter is None:
-                return None
-            points = await queries.usage_over_time(
-                scope,
-                meter,
-                wanted,
-                watermark=await queries.watermark(scope),
-                bucket=bucket,
-                time_zone=time_zone,
-                customer_id=customer,
-            )
-        return [
-            UsagePoint(start=point.start, quantity=point.quantity, events=BigInt(point.events))
-            for point in points
-        ]
-
     @field("The events that count, newest first.", needs=Permission.USAGE_READ, cost=20)
     async def events(
         self,
@@ -196,17 +119,6 @@ class MeteringSubscription:
             if Event not in message.memo:
                 message.memo[Event] = Event.from_message(message.data)
             yield message.memo[Event]
-
-
-_MONTH = timedelta(days=30)
-_SECONDS = {Bucket.HOUR: 3_600, Bucket.DAY: 86_400, Bucket.MONTH: 28 * 86_400}
-
-
-def _check_steps(period: Period, bucket: Bucket) -> None:
-    if period.seconds > BUCKETS_MAX * _SECONDS[bucket]:
-        raise Invalid(
-            f"the period has more than {BUCKETS_MAX} steps: choose wider ones", field="period"
-        )
 
 
 def _cursor(event: EventRow) -> str:

@@ -1,0 +1,136 @@
+"""Roll-ups of a meter as SQL: how they are made from events, and how they are added up again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from aforo.catalog.models import Aggregation
+from aforo.metering.aggregate import EVENTS, selection
+from aforo.metering.validate import MeterRule
+
+SPAN_SEGMENTS_MAX = 10_000
+ROLLUPS = "usage_rollup_of(tenant = {tenant:UUID}, payer = {payer:UUID})"
+"""The table expression of a tenant's roll-ups, of spans that count and others."""
+
+
+class Level(IntEnum):
+    """What the rows of a roll-up tell apart beside the customer."""
+
+    DETAILED_DAYS = 0
+    """Days of UTC, team, agent, key, subscription and dimensions."""
+    DAYS = 1
+    DETAILED_QUARTERS = 2
+    QUARTERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """How an aggregation is carried from events over roll-ups to a quantity.
+
+    Each of the first two gives columns that the next takes: `u` units, `l` the place of the latest
+    event, `d` the distinct texts, as far as the aggregation needs them, beside `e`, the events.
+    """
+
+    of_events: str
+    """Over the rows of `event_rows`."""
+    of_rollups: str
+    """Over the rows of the table."""
+    quantity: str
+    """Decimal(76, 12)."""
+    stored: str
+    """Over the rows of `event_rows`: the columns `units`, `latest` and `texts` of the table."""
+
+
+_NO_UNITS = "toDecimal256(0, 12)"
+_NO_PLACE = "(toDateTime64(0, 6, 'UTC'), toUInt64(0), toUInt32(0))"
+_NO_TEXTS = "arrayReduce('uniqExactState', emptyArrayString())"
+SUMS = {
+    Aggregation.SUM: Sums(
+        "sum(value) AS u", "sum(units) AS u", "sum(u)", f"sum(value), {_NO_PLACE}, {_NO_TEXTS}"
+    ),
+    Aggregation.COUNT: Sums(
+        "", "", "toDecimal256(sum(e), 12)", f"{_NO_UNITS}, {_NO_PLACE}, {_NO_TEXTS}"
+    ),
+    Aggregation.MAX: Sums(
+        "max(value) AS u", "max(units) AS u", "max(u)", f"max(value), {_NO_PLACE}, {_NO_TEXTS}"
+    ),
+    Aggregation.UNIQUE: Sums(
+        "uniqExactState(text) AS d",
+        "uniqExactMergeState(texts) AS d",
+        "toDecimal256(uniqExactMerge(d), 12)",
+        f"{_NO_UNITS}, {_NO_PLACE}, uniqExactState(text)",
+    ),
+    Aggregation.LATEST: Sums(
+        "argMax(value, place) AS u, max(place) AS l",
+        "argMax(units, latest) AS u, max(latest) AS l",
+        "argMax(u, l)",
+        f"argMax(value, place), max(place), {_NO_TEXTS}",
+    ),
+}
+
+
+def event_rows(meter: MeterRule, where: str) -> str:
+    """A query of the events that a meter counts, of those that are asked for: one row each, in the
+    columns of the table, with `at`, `value`, `text` and `place`."""
+    counted = selection(meter)
+    dimensions = ", ".join(
+        _PLAIN.format(text=f"property_texts[{{dimension{number}:String}}]")
+        for number in range(len(meter.dimensions))
+    )
+    return (
+        "SELECT customer_id, occurred_at AS at, team_id, agent_id, customer_key_id, "
+        "toNullable(subscription_id) AS subscription_id, "
+        f"CAST([{dimensions}], 'Array(String)') AS dimensions, key_xor, {counted.value} AS value, "
+        f"{counted.text} AS text, (occurred_at, segment_id, position) AS place "
+        f"FROM {EVENTS} WHERE {where} AND {counted.condition}"
+    )
+
+
+def event_parameters(meter: MeterRule) -> dict[str, Any]:
+    """The parameters of `event_rows`, but for `tenant`, `payer` and `watermark`."""
+    names = {f"dimension{number}": name for number, name in enumerate(meter.dimensions)}
+    return selection(meter).parameters | names
+
+
+def build(meter: MeterRule) -> str:
+    """The statement that inserts the rows of one span, on all levels. It takes `meter`, `span`,
+    `after`, `watermark` and the parameters of the meter's events."""
+    rows = event_rows(meter, OF_SPAN)
+    return (
+        "INSERT INTO usage_rollup (tenant_id, meter_id, span_id, level, bucket, "
+        f"customer_id, {_DETAILS}, events, xor, units, latest, texts) "
+        "SELECT {tenant:UUID}, {meter:UUID}, {span:UInt64}, "
+        "grouping(day) * 2 + grouping(subscription_id), if(grouping(day) = 0, day, quarter), "
+        f"customer_id, {_DETAILS}, count(), groupBitXor(key_xor), {SUMS[meter.aggregation].stored} "
+        "FROM (SELECT *, toDateTime(toStartOfDay(at, 'UTC'), 'UTC') AS day, "
+        f"toDateTime(toStartOfFifteenMinutes(at), 'UTC') AS quarter FROM ({rows})) "
+        "GROUP BY GROUPING SETS ("
+        f"(customer_id, day, {_DETAILS}), (customer_id, day), "
+        f"(customer_id, quarter, {_DETAILS}), (customer_id, quarter)) {NEWEST_ALONE}"
+    )
+
+
+def cut(segments: Sequence[tuple[int, int]], span_events: int) -> int | None:
+    """The last segment of the next span; None while there are too few events for one.
+
+    `segments` are ids and numbers of events, in order, at most `SPAN_SEGMENTS_MAX`.
+    """
+    total = 0
+    for segment_id, events in segments:
+        total += events
+        if total >= span_events:
+            return segment_id
+    return segments[-1][0] if len(segments) >= SPAN_SEGMENTS_MAX else None
+
+
+OF_SPAN = "segment_id > {after:UInt64}"
+"""With the watermark at the last segment of a span: its events."""
+# A confirmed segment holds no event that an earlier one has, so that of two copies the first need
+# not be looked for outside of the segments that are read.
+NEWEST_ALONE = "SETTINGS use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0"
+_DETAILS = "team_id, agent_id, customer_key_id, subscription_id, dimensions"
+# As filters read it: a number and a text of the same characters are one value; no property is ''.
+_PLAIN = (
+    "multiIf({text} IN ('', 'null'), '', startsWith({text}, '\"'), {text}, concat('\"', {text}))"
+)
