@@ -29,6 +29,7 @@ NO_TOPIC = {
     "docs/architecture.md": "how it works inside",
     "docs/deploy.md": "commands on servers",
     "docs/frontend/README.md": "TypeScript alone; its programs are files of a project",
+    "docs/import.md": "a command",
     "docs/measurements.md": "figures",
     "docs/operations.md": "commands on servers",
 }
