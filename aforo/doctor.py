@@ -135,7 +135,7 @@ async def _failed_jobs(db: AsyncSession, now: datetime) -> Finding:
 
 async def _inbox(db: AsyncSession, now: datetime) -> Finding:
     waiting = await backlog.unsealed_events(db)
-    more = " or more" if waiting.count == backlog.COUNTED_MAX else ""
+    more = "" if waiting.is_all else " or more"
     age = now - waiting.since if waiting.since else None
     says = f"{waiting.count}{more} events wait to be sealed"
     return _lag("inbox", says, age, advice=_START_WORKER)

@@ -155,7 +155,12 @@ MORE_THAN_APPEND = {
     "job": "select insert update",  # To mark it done in the transaction of its work.
     "customer": "select insert update",  # To lock it.
     "subscription": "select insert update",
-    "segment": "select",  # The system's.
+    "event_key": "select",  # The system's, as the inbox and what came of a batch.
+    "event_inbox": "select",
+    "ingest_batch": "select",
+    "event_conflict": "select",
+    "quarantined_event": "select",
+    "segment": "select",
     "bill_run": "select insert update",
     "invoice": "select insert update delete",  # A draft of a period that was not lived goes.
     "invoice_line": "select insert delete",  # A draft's are written anew.
@@ -175,8 +180,11 @@ ACROSS_TENANTS = {
     "account": "select",  # To find whose address it is that signs in.
     "sign_in_count": "select insert update",  # To count before anybody is known.
     "portal_token": "select",
-    "event_key": "select delete",  # To forget keys that are old enough.
-    "event_inbox": "select update delete",  # To seal it.
+    "event_key": "select insert delete",  # To take keys, and forget those that are old enough.
+    "event_inbox": "select insert update delete",  # To keep events, and seal them.
+    "ingest_batch": "insert",  # What many tenants send at once is kept in one transaction.
+    "event_conflict": "insert",
+    "quarantined_event": "insert",
     "segment": "select insert update",
     "job": "select insert update delete",  # To forget what was done long ago.
     "audit_entry": "select",  # Besides, to give an entry its place: a right to three columns.

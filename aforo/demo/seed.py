@@ -175,8 +175,7 @@ async def _register_key(
 
 
 async def _send(runtime: Runtime, tenant_id: TenantId, batch: list[dict[str, Any]]) -> None:
-    async with runtime.scope(tenant_id) as scope:
-        answer = await ingest(scope, batch, key_pepper=runtime.settings.key_pepper)
+    answer = await ingest(runtime, tenant_id, batch)
     if answer.accepted != len(batch):
         first = answer.verdicts[0]
         raise DemoError(

@@ -31,8 +31,7 @@ async def send_traffic(runtime: Runtime, tenant_id: TenantId) -> None:
             return  # `wait_for` of Python 3.11, which drivers call, may have swallowed it.
         batch = [_event(runtime, chance) for _ in range(BATCH_EVENTS)]
         try:
-            async with runtime.scope(tenant_id) as scope:
-                await ingest(scope, batch, key_pepper=runtime.settings.key_pepper)
+            await ingest(runtime, tenant_id, batch)
         except AforoError as error:
             log.warning("live traffic waits", error=error.message)
         await asyncio.sleep(PAUSE_SECONDS)

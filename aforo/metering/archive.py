@@ -1,7 +1,6 @@
 """The archive: each sealed segment as one file, from which everything else can be rebuilt."""
 
 import os
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -10,19 +9,22 @@ from uuid import UUID
 from aforo.storage.failpoints import reached
 
 
-def content_of(lines: Sequence[str]) -> bytes:
-    """The bytes of a segment: its events, one JSON line each, in order."""
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
 def digest(content: bytes) -> bytes:
     """SHA-256 of a segment's bytes."""
     return sha256(content).digest()
 
 
 def path_of(folder: Path, tenant_id: UUID, segment_id: int) -> Path:
-    """Where the segment's file stands."""
-    return folder / "archive" / str(tenant_id) / f"{segment_id:015}.ndjson"
+    """Where the segment's file is to stand."""
+    return folder / "archive" / str(tenant_id) / f"{segment_id:015}.ndjson.zst"
+
+
+def find(folder: Path, tenant_id: UUID, segment_id: int) -> Path:
+    """Where the segment's file stands: without a second suffix if it was written before files
+    were packed. `aforo.metering.stored.unpacked` reads both."""
+    packed = path_of(folder, tenant_id, segment_id)
+    plain = packed.with_suffix("")
+    return plain if plain.exists() and not packed.exists() else packed
 
 
 def write(path: Path, content: bytes) -> None:

@@ -8,10 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from aforo.metering.models import EventInbox, Segment, SegmentState
-from aforo.metering.stored import from_line
 
-COUNTED_MAX = 100_000
-"""More waiting events are not counted: the count would add to their wait."""
+ROWS_MAX = 100_000
+"""More rows that wait are not counted: the count would add to their wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +19,30 @@ class Waiting:
 
     count: int
     since: datetime | None
+    is_all: bool = True
+    """Whether there are no more of them than were counted."""
 
 
 async def unsealed_events(db: AsyncSession) -> Waiting:
     """Events that were acknowledged and are in no segment yet."""
     unsealed = col(EventInbox.segment_id).is_(None)
-    some = sa.select(col(EventInbox.seq)).where(unsealed).limit(COUNTED_MAX).subquery()
-    count = await db.scalar(sa.select(sa.func.count()).select_from(some))
-    body = await db.scalar(
-        sa.select(col(EventInbox.body)).where(unsealed).order_by(col(EventInbox.seq)).limit(1)
+    some = (
+        sa.select(col(EventInbox.events), col(EventInbox.received_at))
+        .where(unsealed)
+        .order_by(col(EventInbox.seq))
+        .limit(ROWS_MAX)
+        .subquery()
     )
-    return Waiting(count or 0, from_line(body).received_at if body else None)
+    rows, count, oldest = (
+        await db.execute(
+            sa.select(
+                sa.func.count(),
+                sa.func.coalesce(sa.func.sum(some.c.events), 0),
+                sa.func.min(some.c.received_at),
+            )
+        )
+    ).one()
+    return Waiting(count, oldest, is_all=rows < ROWS_MAX)
 
 
 async def unconfirmed_segments(db: AsyncSession) -> Waiting:

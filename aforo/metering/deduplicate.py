@@ -1,6 +1,5 @@
 """Stage 3, deduplication: first writer wins, by key, for good."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
@@ -9,6 +8,7 @@ import msgspec
 
 from aforo.metering.canonical import canonical_object
 from aforo.metering.ingest import SentEvent
+from aforo.metering.stored import hash_of_key
 from aforo.metering.verdicts import Stage, Verdict, VerdictKind
 
 
@@ -42,27 +42,11 @@ def keyed(index: int, event: SentEvent) -> KeyedEvent:
     head = _encode((event.type, event.customer, event.api_key, instant))
     # The canonical form of all five in one list.
     body = head[:-1] + b"," + properties.encode() + b"]"
-    return KeyedEvent(
-        index, event, properties, sha256(event.key.encode()).digest(), sha256(body).digest()
-    )
+    return KeyedEvent(index, event, properties, hash_of_key(event.key), sha256(body).digest())
 
 
-def against(
-    events: Sequence[KeyedEvent], known: Mapping[bytes, KnownKey]
-) -> tuple[list[KeyedEvent], list[Verdict]]:
-    """Part a batch into the events whose key is new and the verdicts on the others."""
-    fresh: list[KeyedEvent] = []
-    verdicts: list[Verdict] = []
-    for item in events:
-        first = known.get(item.key_hash)
-        if first is None:
-            fresh.append(item)
-        else:
-            verdicts.append(_seen_before(item, first))
-    return fresh, verdicts
-
-
-def _seen_before(item: KeyedEvent, first: KnownKey) -> Verdict:
+def seen_before(item: KeyedEvent, first: KnownKey) -> Verdict:
+    """The verdict on an event whose key another one holds."""
     if item.payload_hash == first.payload_hash:
         kind, message = VerdictKind.DUPLICATE, "this event was taken before; it counts once"
     else:

@@ -52,18 +52,21 @@ class EventKey(TenantRow, table=True):
 
 
 class EventInbox(TenantRow, table=True):
-    """Accepted events on their way into a segment. A row here is the acknowledgement."""
+    """Accepted events on their way into a segment, as many as one transaction took of a tenant. A
+    row here is the acknowledgement."""
 
     __tablename__ = "event_inbox"
     is_audited: ClassVar[bool] = False
     __table_args__ = (
-        sa.Index("event_inbox_by_segment", "tenant_id", "segment_id", "position"),
+        sa.Index("event_inbox_by_segment", "tenant_id", "segment_id", "seq"),
         sa.Index("event_inbox_unsealed", "seq", postgresql_where=sa.text("segment_id IS NULL")),
     )
 
-    event_id: UUID = Field(primary_key=True)
     seq: int = Field(
-        default=None, sa_type=sa.BigInteger, sa_column_args=(sa.Identity(always=True),)
+        default=None,
+        primary_key=True,
+        sa_type=sa.BigInteger,
+        sa_column_args=(sa.Identity(always=True),),
     )
     """Order of insertion. Gaps are normal: only the transaction horizon says what is complete."""
     xid: int = Field(
@@ -72,11 +75,14 @@ class EventInbox(TenantRow, table=True):
         sa_column_kwargs={"server_default": sa.text("pg_current_xact_id()::text::bigint")},
     )
     """The transaction that wrote the row; sealed once no older transaction is still open."""
-    key_hash: bytes
-    body: str
-    """The enriched event as canonical JSON: one archive line."""
+    events: int
+    received_at: datetime = moment()
+    """When the first of them was."""
+    content_bytes: int
+    """How long the events are once they are unpacked."""
+    body: bytes
+    """The enriched events, packed: a part of the archive file."""
     segment_id: int | None = Field(default=None, sa_type=sa.BigInteger)
-    position: int | None = None
 
 
 class Segment(TenantRow, table=True):
@@ -133,7 +139,8 @@ class UsageSpan(TenantTable, table=True):
 
 
 class IngestBatch(TenantTable, table=True):
-    """What one request brought: the numbers behind the conservation identity."""
+    """What the requests that one transaction took brought: the numbers behind the conservation
+    identity."""
 
     __tablename__ = "ingest_batch"
     is_audited: ClassVar[bool] = False
@@ -150,6 +157,7 @@ class EventConflict(TenantTable, table=True):
     """A second body under a used key: recorded and visible, never counted."""
 
     __tablename__ = "event_conflict"
+    is_audited: ClassVar[bool] = False
 
     idempotency_key: str
     event_id: UUID

@@ -14,9 +14,8 @@ from sqlmodel import col
 from aforo.catalog.models import CostRate, Meter
 from aforo.metering.aggregate import EVENTS, Selection, selection
 from aforo.metering.canonical import number
-from aforo.metering.deduplicate import KnownKey
 from aforo.metering.enrich import RateInForce
-from aforo.metering.models import EventInbox, EventKey, QuarantinedEvent, Segment, SegmentState
+from aforo.metering.models import EventInbox, QuarantinedEvent, Segment, SegmentState
 from aforo.metering.validate import MeterRule
 from aforo.sdk.ids import CustomerId, SubscriptionId
 from aforo.sdk.period import Period
@@ -90,18 +89,6 @@ def rule_of(meter: Meter) -> MeterRule:
         allows_negative=meter.allows_negative,
         dimensions=tuple(meter.dimensions),
     )
-
-
-async def known_keys(scope: Scope, key_hashes: Sequence[bytes]) -> dict[bytes, KnownKey]:
-    """The keys that are taken, with the event that holds each."""
-    if not key_hashes:
-        return {}
-    rows = await scope.db.execute(
-        sa.select(col(EventKey.key_hash), col(EventKey.event_id), col(EventKey.payload_hash)).where(
-            col(EventKey.key_hash).in_(key_hashes)
-        )
-    )
-    return {key_hash: KnownKey(event_id, payload) for key_hash, event_id, payload in rows}
 
 
 async def meter_rules(scope: Scope, event_types: Collection[str]) -> dict[str, list[MeterRule]]:

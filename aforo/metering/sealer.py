@@ -14,14 +14,14 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from aforo.metering import archive
 from aforo.metering.models import EventInbox, Segment, SegmentState
 from aforo.metering.projection import COLUMNS, columns_of, xor_of
-from aforo.metering.stored import StoredEvent, from_line
+from aforo.metering.stored import StoredEvent, hash_of_key, unpacked
 from aforo.sdk.ids import TenantId
 from aforo.storage.clickhouse import EVERY_PAYER
 from aforo.storage.failpoints import reached
@@ -30,6 +30,8 @@ from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 
 SEGMENT_EVENTS_MAX = 50_000
+SEGMENT_BYTES_MAX = 64 * 1024 * 1024
+"""Of events that are unpacked: what is in memory while a segment is confirmed."""
 LEADER_LOCK = 4_613_002
 SEAL_LOCK = 4_613_003
 LIVE_EVENTS_MAX = 500
@@ -129,18 +131,20 @@ async def _seal(runtime: Runtime) -> None:
         # Segments are committed in the order of their ids, or the watermark would pass over one:
         # a leader that was cut off and does not know it yet is waited for.
         await db.execute(sa.text(f"SELECT pg_advisory_xact_lock({SEAL_LOCK})"))
-        rows = await db.execute(_UNSEALED, {"limit": SEGMENT_EVENTS_MAX})
+        rows = await db.execute(
+            _UNSEALED, {"events": SEGMENT_EVENTS_MAX, "bytes": SEGMENT_BYTES_MAX}
+        )
         by_tenant: dict[UUID, list[Any]] = defaultdict(list)
         for row in rows:
             by_tenant[row.tenant_id].append(row)
-        for tenant_id, events in by_tenant.items():
-            await _seal_segment(db, tenant_id, events, runtime)
+        for tenant_id, packs in by_tenant.items():
+            await _seal_segment(db, tenant_id, packs, runtime)
         reached("seal.assigned")
     reached("seal.committed")
 
 
 async def _seal_segment(
-    db: AsyncSession, tenant_id: UUID, events: Sequence[Any], runtime: Runtime
+    db: AsyncSession, tenant_id: UUID, packs: Sequence[Any], runtime: Runtime
 ) -> None:
     previous = await db.scalar(
         sa.select(col(Segment.sha256))
@@ -150,39 +154,37 @@ async def _seal_segment(
     )
     segment = Segment(
         tenant_id=tenant_id,
-        events=len(events),
-        sha256=archive.digest(archive.content_of([row.body for row in events])),
+        events=sum(pack.events for pack in packs),
+        sha256=archive.digest(b"".join(pack.body for pack in packs)),
         previous_sha256=previous or GENESIS,
         sealed_at=runtime.clock.now(),
     )
     db.add(segment)
     await db.flush()
     await db.execute(
-        _ASSIGN,
-        {
-            "tenant_id": tenant_id,
-            "segment_id": segment.segment_id,
-            "event_ids": [row.event_id for row in events],
-        },
+        sa.update(EventInbox)
+        .where(
+            col(EventInbox.tenant_id) == tenant_id,
+            col(EventInbox.seq).in_([pack.seq for pack in packs]),
+        )
+        .values(segment_id=segment.segment_id)
     )
 
 
 async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed | None:
     """Steps 5 to 8 for one segment; None where a leader before us has just done it."""
     async with runtime.system("read a sealed segment") as db:
-        rows = await db.execute(
-            sa.select(col(EventInbox.body), col(EventInbox.key_hash))
+        found = await db.scalars(
+            sa.select(col(EventInbox.body))
             .where(
                 col(EventInbox.tenant_id) == segment.tenant_id,
                 col(EventInbox.segment_id) == segment.segment_id,
             )
-            .order_by(col(EventInbox.position))
+            .order_by(col(EventInbox.seq))
         )
-        found = rows.all()
-        if not found and await _is_confirmed(db, segment):
+        content = b"".join(found)
+        if not content and await _is_confirmed(db, segment):
             return None
-    lines, keys = [body for body, _ in found], [key for _, key in found]
-    content = archive.content_of(lines)
     if archive.digest(content) != segment.sha256:
         raise SegmentMismatchError(
             f"the inbox no longer holds what segment {segment.segment_id} sealed"
@@ -190,8 +192,8 @@ async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed | None:
     path = archive.path_of(runtime.settings.data_dir, segment.tenant_id, segment.segment_id)
     await asyncio.to_thread(archive.write, path, content)
     reached("confirm.archived")
-    events = [from_line(line) for line in lines]
-    await _project(runtime, segment, events, keys)
+    events = unpacked(content)
+    await _project(runtime, segment, events)
     reached("confirm.projected")
     previous_id = await _finish(runtime, segment, events)
     reached("confirm.finished")
@@ -210,10 +212,9 @@ async def _is_confirmed(db: AsyncSession, segment: Segment) -> bool:
     return state is SegmentState.CONFIRMED
 
 
-async def _project(
-    runtime: Runtime, segment: Segment, events: Sequence[StoredEvent], keys: Sequence[bytes]
-) -> None:
+async def _project(runtime: Runtime, segment: Segment, events: Sequence[StoredEvent]) -> None:
     """Steps 6 and 7: insert once, and believe only what is read back."""
+    keys = [hash_of_key(event.idempotency_key) for event in events]
     sealed = (len(events), xor_of(keys))
     found = await _projected(runtime, segment)
     if found != sealed:
@@ -304,12 +305,25 @@ def _shown(event: StoredEvent, segment_id: int) -> Mapping[str, Any]:
     }
 
 
-_UNSEALED = sa.text(
-    "SELECT tenant_id, event_id, body FROM event_inbox "
-    "WHERE segment_id IS NULL "
-    "AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint "
-    "ORDER BY seq LIMIT :limit"
-)
+# At least one row, however many events it has.
+_UNSEALED = sa.text("""
+    SELECT tenant_id, seq, events, body
+    FROM (
+        SELECT tenant_id, seq, events, body,
+            row_number() OVER before AS place,
+            sum(events) OVER before AS events_until,
+            sum(content_bytes) OVER before AS bytes_until
+        FROM (
+            SELECT * FROM event_inbox
+            WHERE segment_id IS NULL
+                AND xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+            ORDER BY seq LIMIT :events
+        ) AS oldest
+        WINDOW before AS (ORDER BY seq)
+    ) AS counted
+    WHERE place = 1 OR (events_until <= :events AND bytes_until <= :bytes)
+    ORDER BY seq
+""")
 # While a request to look is waiting, the customers of the next segments join it.
 _ASK_DETECTORS = sa.text(
     "INSERT INTO job (tenant_id, id, created_at, name, arguments, unique_key, state, run_at, tries)"
@@ -324,8 +338,3 @@ _ASK_DETECTORS = sa.text(
     sa.bindparam("now", type_=sa.DateTime(timezone=True)),
     sa.bindparam("arguments", type_=JSONB),
 )
-_ASSIGN = sa.text(
-    "UPDATE event_inbox SET segment_id = :segment_id, position = place.position - 1 "
-    "FROM unnest(:event_ids) WITH ORDINALITY AS place (event_id, position) "
-    "WHERE event_inbox.tenant_id = :tenant_id AND event_inbox.event_id = place.event_id"
-).bindparams(sa.bindparam("event_ids", type_=ARRAY(sa.Uuid)))

@@ -1,10 +1,18 @@
-"""An accepted event as it is kept: one line of JSON in the inbox and in the archive."""
+"""Accepted events as they are kept, in the inbox and in the archive: one line of JSON for each,
+compressed by the batch. What is compressed can be put one behind the other."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from hashlib import sha256
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
+import zstandard
+
+COMPRESSION_LEVEL = 1
+"""Of zstd: what waits a second or two for its segment is not worth more time."""
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -32,13 +40,35 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
 _decoder = msgspec.json.Decoder(StoredEvent)
+_compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=True)
 
 
-def to_line(event: StoredEvent) -> str:
-    """The event as one line of JSON, without its end."""
-    return _encoder.encode(event).decode()
+class Pack(NamedTuple):
+    """Some events, compressed."""
+
+    body: bytes
+    events: int
+    content_bytes: int
+    """How long they are once they are unpacked."""
 
 
-def from_line(line: str | bytes) -> StoredEvent:
-    """The event of one line."""
-    return _decoder.decode(line)
+def packed(events: Sequence[StoredEvent]) -> Pack:
+    """The events as compressed lines, one frame."""
+    lines = _encoder.encode_lines(events)
+    return Pack(_compressor.compress(lines), len(events), len(lines))
+
+
+def unpacked(content: bytes) -> list[StoredEvent]:
+    """The events of one or more frames, in order; or of plain lines, as they were kept before.
+
+    Raises: `msgspec.DecodeError` or `zstandard.ZstdError` for what was not packed here.
+    """
+    if content.startswith(b"{"):
+        return _decoder.decode_lines(content)
+    with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
+        return _decoder.decode_lines(reader.read())
+
+
+def hash_of_key(idempotency_key: str) -> bytes:
+    """What stands for a key in the table of keys and in the log: its SHA-256."""
+    return sha256(idempotency_key.encode()).digest()

@@ -15,7 +15,21 @@ from uuid import UUID
 
 KEPT_SECONDS = 0.5
 ENTRIES_MAX = 10_000
-WATCHED = frozenset({"api_key", "portal_token", "tenant", "api_policy", "persisted_document"})
+_OF_CALLERS = {"api_key", "portal_token", "tenant", "api_policy", "persisted_document"}
+_OF_INGESTION = {
+    "meter",
+    "cost_rate",
+    "offering",
+    "offering_entitlement",
+    "entitlement",
+    "rate_plan_line",
+    "customer",
+    "customer_key",
+    "team",
+    "agent",
+    "subscription",
+}
+WATCHED = frozenset(_OF_CALLERS | _OF_INGESTION)
 """Tables whose rows are kept."""
 
 _KEPT = timedelta(seconds=KEPT_SECONDS)

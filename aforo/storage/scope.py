@@ -1,7 +1,7 @@
 """The one door: a scope is one tenant, one transaction, one moment."""
 
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,6 +33,7 @@ from aforo.storage.outbox import OutboxEvent, event_row
 from aforo.storage.refusals import Refusals
 from aforo.storage.secrets import DataKey, MasterKey, WrappedKey
 from aforo.storage.tables import new_id
+from aforo.storage.together import Together
 from aforo.storage.trail import follow
 from aforo.telemetry import tracing
 from aforo.telemetry.metrics import TRANSACTIONS, timed
@@ -183,6 +184,8 @@ class Runtime:
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
     refusals: Refusals = field(default_factory=Refusals)
+    together: dict[Hashable, Together[Any, Any]] = field(default_factory=dict)
+    """What the requests of this process have done in common."""
 
     @asynccontextmanager
     async def scope(

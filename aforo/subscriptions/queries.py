@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 from uuid import UUID
@@ -25,6 +24,7 @@ from aforo.storage.listing import Children, Listing, begins, equal
 from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 from aforo.subscriptions.hierarchy import Hierarchy, KeyLife, Place
+from aforo.subscriptions.lives import SubscriptionLife
 from aforo.subscriptions.models import (
     Agent,
     Customer,
@@ -38,22 +38,6 @@ from aforo.subscriptions.models import (
 )
 
 DUE_MAX = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionLife:
-    """What ingestion needs of a subscription: when it ran, and what it covers."""
-
-    subscription_id: SubscriptionId
-    offering_id: OfferingId
-    product_id: ProductId
-    starts_at: datetime
-    ends_at: datetime | None
-    meter_ids: frozenset[MeterId]
-    """Meters that the offering prices or grants a quota over."""
-
-    def contains(self, at: datetime) -> bool:
-        return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
 
 
 async def resolve(

@@ -62,7 +62,8 @@ async def test_a_batch_that_cannot_be_kept_in_time_is_a_503_and_can_be_sent_agai
     assert int(late.headers["retry-after"]) > 0
     again = await client.post("/v1/events", json=[EVENT])
     assert again.status_code == 202
-    assert again.json()["quarantined"] == 1
+    # Whoever gave up does not know, but may ask again: the first of the two is kept, once.
+    assert again.json()["quarantined"] + again.json()["duplicates"] == 1
 
 
 async def test_a_frozen_redis_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,8 +133,7 @@ async def _live(runtime: Runtime, config: Config, urls: Urls, *, seals: bool = T
         await writer.drain()
 
     async def take(number: int, batch: list[Any]) -> None:
-        async with runtime.scope(TenantId(config.tenant_id)) as scope:
-            await ingest(scope, batch, key_pepper=config.key_pepper)
+        await ingest(runtime, TenantId(config.tenant_id), batch)
         await say(Said(number))
 
     await say(Hello(os.getpid(), urls))

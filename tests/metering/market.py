@@ -16,6 +16,7 @@ from aforo.catalog.models import Aggregation, Meter
 from aforo.metering import queries, sealer
 from aforo.metering.commands import ingest
 from aforo.metering.sealer import Confirmed
+from aforo.metering.stored import StoredEvent, unpacked
 from aforo.metering.verdicts import IngestAnswer
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.sdk.period import Period
@@ -55,11 +56,13 @@ class Market:
         }
 
     async def take(self, *events: object, atomic: bool = False) -> IngestAnswer:
-        """Ingest one batch in a transaction of its own."""
-        async with self.scope() as scope:
-            return await ingest(
-                scope, events, key_pepper=self.runtime.settings.key_pepper, atomic=atomic
-            )
+        """Ingest one batch."""
+        return await ingest(self.runtime, self.tenant_id, events, atomic=atomic)
+
+    async def waiting(self) -> list[StoredEvent]:
+        """The events that are in the inbox, in its order."""
+        rows = await self.rows("event_inbox", order_by="seq")
+        return [event for row in rows for event in unpacked(row["body"])]
 
     async def seal(self) -> list[Confirmed]:
         """Bring everything that was accepted into the log; the segments of this tenant."""

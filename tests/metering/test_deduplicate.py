@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from aforo.metering.canonical import canonical
-from aforo.metering.deduplicate import KeyedEvent, KnownKey, against, keyed
+from aforo.metering.deduplicate import KeyedEvent, KnownKey, keyed, seen_before
 from aforo.metering.ingest import SentEvent, read_event
 from aforo.metering.verdicts import Stage, VerdictKind
 
@@ -101,13 +101,11 @@ def test_a_key_is_told_from_another_by_every_character() -> None:
 
 
 def test_a_known_key_with_the_same_body_is_a_duplicate_and_with_another_a_conflict() -> None:
-    same, other, new = item("a"), item("b", index=1), item("c", index=2)
-    known = {
-        same.key_hash: KnownKey(FIRST, same.payload_hash),
-        other.key_hash: KnownKey(FIRST, b"another body"),
-    }
-    fresh, verdicts = against([same, other, new], known)
-    assert fresh == [new]
+    same, other = item("a"), item("b", index=1)
+    verdicts = [
+        seen_before(same, KnownKey(FIRST, same.payload_hash)),
+        seen_before(other, KnownKey(FIRST, b"another body")),
+    ]
     assert [(one.index, one.idempotency_key, one.kind, one.code) for one in verdicts] == [
         (0, "a", VerdictKind.DUPLICATE, "DUPLICATE"),
         (1, "b", VerdictKind.CONFLICT, "CONFLICT"),

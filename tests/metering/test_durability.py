@@ -23,7 +23,7 @@ import msgspec
 from aforo.metering import archive, queries
 from aforo.metering.models import SegmentState
 from aforo.metering.sealer import GENESIS
-from aforo.metering.stored import from_line
+from aforo.metering.stored import unpacked
 from aforo.sdk.ids import TenantId
 from aforo.storage.tables import new_id
 from tests.metering.crashable import (
@@ -40,7 +40,7 @@ from tests.metering.market import Market, open_market
 KILLS_PER_POINT = int(os.environ.get("AFORO_TEST_KILLS_PER_POINT", "6"))
 KILLS_OF_EVERYTHING = int(os.environ.get("AFORO_TEST_KILLS_OF_EVERYTHING", "2"))
 POINTS = (
-    *("ingest.written", "scope.committed"),
+    *("ingest.written", "ingest.committed"),
     *("seal.assigned", "seal.committed"),
     *("archive.written", "confirm.archived", "confirm.inserted", "confirm.projected"),
     *("confirm.finishing", "confirm.finished"),
@@ -189,9 +189,9 @@ async def check(journal: Journal) -> None:
     assert journal.acknowledged <= times.keys() <= journal.sent.keys()
     assert await market.used("tokens") == sum(journal.sent[key] for key in times)
     archived = [
-        from_line(line).idempotency_key
+        event.idempotency_key
         for content in await checked_contents(market)
-        for line in content.splitlines()
+        for event in unpacked(content)
     ]
     assert sorted(archived) == sorted(times)
     assert not await market.rows("event_inbox")
@@ -209,7 +209,7 @@ async def checked_contents(market: Market) -> list[bytes]:
         assert row["state"] == SegmentState.CONFIRMED
         assert row["previous_sha256"] == previous
         assert row["sha256"] == archive.digest(content)
-        assert row["events"] == len(content.splitlines())
+        assert row["events"] == len(unpacked(content))
         previous = row["sha256"]
         contents.append(content)
     return contents

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from aforo.metering.commands import BatchRefused
-from aforo.metering.stored import from_line
 from aforo.metering.verdicts import IngestAnswer
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
@@ -92,7 +91,7 @@ async def test_the_counts_of_every_batch_add_up_and_are_kept(market: Market) -> 
         )
         for row in kept
     ] == [counts(answer) for answer in answers]
-    assert sum(answer.accepted for answer in answers) == len(await market.rows("event_inbox"))
+    assert sum(answer.accepted for answer in answers) == len(await market.waiting())
     assert sum(answer.quarantined for answer in answers) == len(
         await market.rows("quarantined_event")
     )
@@ -118,9 +117,7 @@ async def test_of_one_key_in_a_batch_the_first_good_body_stands(market: Market) 
         (5, "CONFLICT"),
         (6, "REJECTED"),
     ]
-    assert [from_line(row["body"]).properties for row in await market.rows("event_inbox")] == [
-        '{"tokens":1}'
-    ]
+    assert [event.properties for event in await market.waiting()] == ['{"tokens":1}']
 
 
 @pytest.mark.parametrize("later", [timedelta(hours=25), timedelta(days=30), timedelta(days=89)])
@@ -160,8 +157,8 @@ async def test_without_a_time_an_event_happened_when_it_was_first_received(
     assert [one.code for one in (await market.take(sent)).verdicts] == ["DUPLICATE"]
     timed = sent | {"occurredAt": received_at.isoformat()}
     assert [one.code for one in (await market.take(timed)).verdicts] == ["CONFLICT"]
-    [kept] = await market.rows("event_inbox")
-    assert from_line(kept["body"]).occurred_at == received_at
+    [kept] = await market.waiting()
+    assert kept.occurred_at == received_at
 
 
 async def test_a_rejected_event_holds_no_key_and_may_be_mended_and_sent_again(
@@ -216,13 +213,13 @@ async def test_a_known_key_is_looked_up_before_anything_that_may_have_changed_si
 async def test_ten_senders_of_one_key_at_once_count_once(market: Market) -> None:
     sent = market.event("k")
     answers = await asyncio.gather(*(market.take(sent) for _ in range(10)))
-    [kept] = await market.rows("event_inbox")
+    [kept] = await market.waiting()
     assert sorted(counts(answer) for answer in answers) == [
         *[(1, 0, 1, 0, 0, 0)] * 9,
         (1, 1, 0, 0, 0, 0),
     ]
     told_ids = {one.event_id for answer in answers for one in answer.verdicts}
-    assert told_ids == {kept["event_id"]}
+    assert told_ids == {kept.event_id}
 
 
 async def test_of_ten_bodies_under_one_key_at_once_one_stands(market: Market) -> None:
@@ -231,7 +228,7 @@ async def test_of_ten_bodies_under_one_key_at_once_one_stands(market: Market) ->
     )
     assert sum(answer.accepted for answer in answers) == 1
     assert sum(answer.conflicts for answer in answers) == 9
-    assert len(await market.rows("event_inbox")) == 1
+    assert len(await market.waiting()) == 1
     assert len(await market.rows("event_conflict")) == 9
 
 
@@ -244,7 +241,7 @@ async def test_batches_with_the_same_keys_in_opposite_orders_do_not_lock_each_ot
     )
     assert sum(answer.accepted for answer in answers) == 200
     assert sum(answer.duplicates for answer in answers) == 1000
-    assert len(await market.rows("event_inbox")) == 200
+    assert len(await market.waiting()) == 200
 
 
 @pytest.mark.parametrize(
@@ -275,7 +272,7 @@ async def test_duplicates_do_not_fail_an_atomic_batch(market: Market) -> None:
         0,
         0,
     )
-    assert len(await market.rows("event_inbox")) == 2
+    assert len(await market.waiting()) == 2
 
 
 async def test_the_bounds_of_the_window_are_taken_and_counted(market: Market) -> None:

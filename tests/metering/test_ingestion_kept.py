@@ -4,7 +4,6 @@ import json
 from datetime import timedelta
 
 from aforo.metering import queries
-from aforo.metering.stored import from_line
 from aforo.sdk.ids import SubscriptionId
 from aforo.sdk.period import Period
 from aforo.subscriptions import commands as subscriptions
@@ -47,8 +46,7 @@ async def test_a_key_of_the_customer_leads_to_agent_team_and_customer_as_of_the_
         ("nobody's", "UNKNOWN_CUSTOMER"),
         ("unheard of", "KEY_UNKNOWN"),
     ]
-    for row in await market.rows("event_inbox"):
-        kept = from_line(row["body"])
+    for kept in await market.waiting():
         assert (kept.customer_id, kept.team_id, kept.agent_id, kept.customer_key_id) == (
             acme,
             team.id,

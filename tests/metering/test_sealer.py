@@ -12,7 +12,6 @@ from sqlalchemy.pool import NullPool
 
 from aforo import worker
 from aforo.metering import archive, queries, sealer
-from aforo.metering.commands import ingest
 from aforo.metering.models import SegmentState
 from aforo.metering.sealer import Leader, SegmentMismatchError
 from aforo.sdk.errors import Unavailable
@@ -102,7 +101,7 @@ async def test_a_leader_that_is_cut_off_notices_and_another_takes_over(
         async with sealer.leadership(market.runtime) as leader:
             assert leader is not None
             await leader.assert_held()
-            await terminate(market.runtime, leader.connection)
+            await terminate(market.runtime, await pid_of(leader.connection))
             async with led(rival.runtime) as successor:
                 await successor.assert_held()
                 assert await sealer.seal_and_confirm(rival.runtime)
@@ -144,7 +143,8 @@ async def test_segments_are_sealed_one_after_the_other_also_by_two_at_once(
     market: Market, rival: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sealer, "SEGMENT_EVENTS_MAX", 1)
-    await market.take(market.event(), market.event())
+    for _ in range(2):
+        await market.take(market.event())
     async with market.runtime.system("hold the sealing up") as db, asyncio.TaskGroup() as tasks:
         await db.execute(sa.text("LOCK TABLE segment IN SHARE ROW EXCLUSIVE MODE"))
         for waiting, one in enumerate((market, rival), 1):
@@ -237,7 +237,7 @@ async def test_without_clickhouse_events_are_accepted_and_projected_once_it_is_b
         assert answer.accepted == 2
         with pytest.raises(Unavailable, match="ClickHouse cannot be reached"):
             await without_clickhouse.seal()
-    assert len(await market.rows("event_inbox")) == 4
+    assert len(await market.waiting()) == 4
     async with market.scope() as scope:
         first = (await market.rows("segment", order_by="segment_id"))[0]
         assert await queries.watermark(scope) == first["segment_id"] - 1
@@ -278,15 +278,14 @@ async def test_without_postgresql_ingestion_says_so_and_when_to_come_back(
 
 
 async def test_a_connection_that_is_cut_before_the_commit_leaves_nothing(market: Market) -> None:
-    async def ingest_and_be_cut_off() -> None:
-        async with market.scope() as scope:
-            pepper = market.runtime.settings.key_pepper
-            answer = await ingest(scope, [market.event("k")], key_pepper=pepper)
-            assert answer.accepted == 1
-            await terminate(market.runtime, await scope.db.connection())
-
+    async with market.runtime.system("hold the writing up") as db:
+        await db.execute(sa.text("LOCK TABLE event_inbox IN SHARE MODE"))
+        taking = asyncio.create_task(market.take(market.event("k")))
+        await until_held_up(market, 1)
+        query = sa.text("SELECT pid FROM pg_locks WHERE NOT granted")
+        await terminate(market.runtime, await db.scalar(query))
     with pytest.raises(Unavailable):
-        await ingest_and_be_cut_off()
+        await taking
     for table in ("event_key", "event_inbox", "ingest_batch"):
         assert await market.rows(table) == []
     assert (await market.take(market.event("k"))).accepted == 1
@@ -313,9 +312,13 @@ async def until_held_up(market: Market, waiting: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def terminate(runtime: Runtime, connection: AsyncConnection) -> None:
+async def pid_of(connection: AsyncConnection) -> int:
+    """PostgreSQL's process behind a connection."""
+    return int(await connection.scalar(sa.text("SELECT pg_backend_pid()")) or 0)
+
+
+async def terminate(runtime: Runtime, pid: int) -> None:
     """Let PostgreSQL end a connection, as it does when it is shut down."""
-    pid = await connection.scalar(sa.text("SELECT pg_backend_pid()"))
     login = create_async_engine(runtime.settings.database_url, poolclass=NullPool)
     async with login.connect() as other:
         await other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})

@@ -19,11 +19,8 @@ async def take(
 
     Raises: `BatchRefused` where `atomic` is set and not every event is good; `Unavailable`.
     """
-    async with (
-        answered_within(INGESTION_TIMEOUT_SECONDS),  # The keys make it safe to send again.
-        runtime.scope(tenant_id) as scope,
-    ):
-        answer = await ingest(scope, events, key_pepper=runtime.settings.key_pepper, atomic=atomic)
+    async with answered_within(INGESTION_TIMEOUT_SECONDS):  # The keys make it safe to send again.
+        answer = await ingest(runtime, tenant_id, events, atomic=atomic)
     EVENTS.labels("accepted").inc(answer.accepted)
     EVENTS.labels("duplicate").inc(answer.duplicates)
     EVENTS.labels("conflict").inc(answer.conflicts)

@@ -205,7 +205,7 @@ async def nothing_is_half_written(market: Market, told: Counter[str]) -> None:
     for name in ("received", *COUNTS):
         assert sum(row[name] for row in kept) == told[name], name
     keys = await market.rows("event_key")
-    assert len(await market.rows("event_inbox")) == told["accepted"]
+    assert len(await market.waiting()) == told["accepted"]
     assert len(await market.rows("quarantined_event")) == told["quarantined"]
     assert len(keys) == told["accepted"] + told["quarantined"]
     assert len(await market.rows("event_conflict")) == told["conflicts"]

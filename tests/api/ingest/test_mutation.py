@@ -10,7 +10,6 @@ import pytest
 
 from aforo.api.app import create_app
 from aforo.api.types import catalog_changes
-from aforo.metering.stored import from_line
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
 from tests.api.forms import GraphQL, new_key
@@ -101,7 +100,7 @@ async def test_numbers_are_exact_in_variables_and_in_documents(
         {{ ... on IngestedEvents {{ accepted }} }} }}"""
     by_literal = await client.post("/graphql", json={"query": document})
     assert by_literal.json()["data"]["ingestEvents"]["accepted"] == 1
-    kept = [from_line(row["body"]).properties for row in await market.rows("event_inbox")]
+    kept = [event.properties for event in await market.waiting()]
     assert len(kept) == 2
     assert kept[0] == kept[1]
     assert f'"tokens":{EXACT}' in kept[0]
@@ -167,7 +166,7 @@ async def test_under_an_idempotency_key_the_first_answer_comes_back(
     assert again.headers["Idempotent-Replayed"] == "true"
     # The key of the event itself is what counts.
     assert (await taken(client, sent, key="operation-2"))["duplicates"] == 1
-    assert len(await market.rows("event_inbox")) == 1
+    assert len(await market.waiting()) == 1
 
 
 async def test_events_stay_when_the_operation_around_them_is_undone(
@@ -185,10 +184,10 @@ async def test_events_stay_when_the_operation_around_them_is_undone(
         patched.setattr(catalog_changes.commands, "create_product", broken)
         undone = (await client.post("/graphql", json=body, headers=headers)).json()
     assert undone["data"] is None
-    assert len(await market.rows("event_inbox")) == 1
+    assert len(await market.waiting()) == 1
     done = (await client.post("/graphql", json=body, headers=headers)).json()["data"]
     assert (done["ingestEvents"]["duplicates"], done["b"]["__typename"]) == (1, "Product")
-    assert len(await market.rows("event_inbox")) == 1
+    assert len(await market.waiting()) == 1
 
 
 @pytest.fixture

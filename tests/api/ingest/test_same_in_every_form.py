@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aforo.metering.stored import from_line
 from aforo.sdk.ids import TenantId
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
@@ -100,7 +99,7 @@ async def answered(client: httpx2.AsyncClient, requests: list[Sent]) -> list[tup
 
 async def left_behind(market: Market) -> list[Any]:
     """What is kept of all events so far, but for ids that are made up."""
-    accepted = [from_line(row["body"]) for row in await market.rows("event_inbox")]
+    accepted = await market.waiting()
     return [
         sorted(
             (one.idempotency_key, one.type, str(one.occurred_at), one.properties, str(one.cost))

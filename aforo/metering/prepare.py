@@ -1,0 +1,137 @@
+"""Stages 2 and 4 for the events of one batch: what they bring to each meter, whose they are, and
+what they cost, as of their moment. Pure: what the tenant sells, and to whom, is given."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from aforo.metering.deduplicate import KeyedEvent
+from aforo.metering.enrich import RateInForce, cost_of
+from aforo.metering.stored import StoredEvent
+from aforo.metering.validate import MeterRule, check_meters
+from aforo.metering.verdicts import Refusal, Stage, VerdictKind, quarantined
+from aforo.sdk.ids import CustomerId
+from aforo.subscriptions.hierarchy import Hierarchy, Unplaced
+from aforo.subscriptions.lives import SubscriptionLife
+
+
+class Known(NamedTuple):
+    """What a tenant sells, and to whom, as far as some events need it."""
+
+    meters: Mapping[str, Sequence[MeterRule]]
+    """By the type of the events that they select."""
+    rates: Mapping[UUID, Sequence[RateInForce]]
+    """By meter."""
+    hierarchy: Hierarchy
+    lives: Mapping[CustomerId, Sequence[SubscriptionLife]]
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """An event of which everything is known but whether its key is taken."""
+
+    item: KeyedEvent
+    event_id: UUID
+    at: datetime
+    """When it happened: what was sent, else when it was received."""
+    received_at: datetime
+    api_key_hash: bytes | None
+    result: StoredEvent | Refusal
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether it holds its key from now on; what is rejected leaves it to the next."""
+        result = self.result
+        return isinstance(result, StoredEvent) or result.kind is not VerdictKind.REJECTED
+
+
+def prepare(
+    items: Sequence[KeyedEvent],
+    event_ids: Sequence[UUID],
+    known: Known,
+    *,
+    key_hashes: Mapping[str, bytes],
+    now: datetime,
+) -> list[Prepared]:
+    """Give each event its result. `key_hashes` are those of the customers' API keys as sent."""
+    return [
+        _prepared(item, event_id, known, key_hashes, now)
+        for item, event_id in zip(items, event_ids, strict=True)
+    ]
+
+
+def uncertain(prepared: Collection[Prepared]) -> list[KeyedEvent]:
+    """Events that would be set aside for what is not known of the tenant: it may be known since."""
+    return [
+        one.item
+        for one in prepared
+        if isinstance(one.result, Refusal) and one.result.kind is VerdictKind.QUARANTINED
+    ]
+
+
+def _prepared(
+    item: KeyedEvent,
+    event_id: UUID,
+    known: Known,
+    key_hashes: Mapping[str, bytes],
+    now: datetime,
+) -> Prepared:
+    event = item.event
+    at = event.occurred_at or now
+    key_hash = key_hashes[event.api_key] if event.api_key else None
+    units = check_meters(event, known.meters)
+    if isinstance(units, Refusal):
+        return Prepared(item, event_id, at, now, key_hash, units)
+    place = known.hierarchy.lookup(customer=event.customer, key_hash=key_hash, at=at)
+    if isinstance(place, Unplaced):
+        return Prepared(item, event_id, at, now, key_hash, _unplaced(place, item, at))
+    life = _life(known.lives.get(place.customer_id, ()), units, at)
+    if life is None:
+        return Prepared(item, event_id, at, now, key_hash, _unsubscribed(at))
+    cost = cost_of(units, known.rates, at, preferred=life.meter_ids)
+    stored = StoredEvent(
+        event_id=event_id,
+        idempotency_key=event.key,
+        type=event.type,
+        customer_id=place.customer_id,
+        team_id=place.team_id,
+        agent_id=place.agent_id,
+        customer_key_id=place.customer_key_id,
+        subscription_id=life.subscription_id,
+        product_id=life.product_id,
+        occurred_at=at,
+        received_at=now,
+        properties=item.properties,
+        cost=cost.amount if cost else None,
+        cost_currency=cost.currency if cost else "",
+        cost_rates=cost.rates if cost else (),
+    )
+    return Prepared(item, event_id, at, now, key_hash, stored)
+
+
+def _life(
+    lives: Sequence[SubscriptionLife], units: Mapping[UUID, Decimal], at: datetime
+) -> SubscriptionLife | None:
+    """The subscription that an event belongs to. Its cost goes to the one that prices it; of
+    several, to the oldest."""
+    running = [life for life in lives if life.contains(at)]
+    for life in running:
+        if not life.meter_ids.isdisjoint(units):
+            return life
+    return running[0] if running else None
+
+
+def _unplaced(place: Unplaced, item: KeyedEvent, at: datetime) -> Refusal:
+    if place is Unplaced.UNKNOWN_CUSTOMER:
+        message = f"no customer has the id {item.event.customer}"
+        return quarantined(Stage.VALIDATION, place.value, message)
+    message = f"apiKey was not this customer's at {at.isoformat()}"
+    return quarantined(Stage.ENRICHMENT, place.value, message)
+
+
+def _unsubscribed(at: datetime) -> Refusal:
+    message = f"the customer has no subscription that is active at {at.isoformat()}"
+    return quarantined(Stage.VALIDATION, "NO_ACTIVE_SUBSCRIPTION", message)

@@ -1,0 +1,232 @@
+"""Stage 3 and the commit: keys are taken and events kept, for many batches in one transaction.
+
+Batches that arrive while one transaction is under way share the next. The keys decide between
+transactions: they are written in one order everywhere, so of two that want the same key the later
+one waits for the first one's commit, and finds the key taken.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import cast
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from aforo.metering.deduplicate import KnownKey
+from aforo.metering.models import EventConflict, IngestBatch, KeyState, QuarantinedEvent
+from aforo.metering.prepare import Prepared
+from aforo.metering.rounds import Batch, Key, SortedOut
+from aforo.metering.stored import StoredEvent, packed
+from aforo.metering.verdicts import IngestAnswer, Refusal, VerdictKind
+from aforo.storage.failpoints import reached
+from aforo.storage.faults import answered_within
+from aforo.storage.scope import Runtime
+from aforo.storage.tables import new_id
+from aforo.storage.together import Bounds, Together
+
+BOUNDS = Bounds(round_max=4_000, waiting_max=50_000)
+"""In events."""
+ROUND_SECONDS_MAX = 20.0
+"""A frozen engine must not hold up those who come once it is well again."""
+
+
+class BatchRefused(Exception):
+    """An atomic batch in which not every event was good; nothing of it is kept."""
+
+    def __init__(self, answer: IngestAnswer) -> None:
+        super().__init__("an atomic batch was refused")
+        self.answer = answer
+
+
+async def take(runtime: Runtime, batch: Batch, *, atomic: bool) -> IngestAnswer:
+    """Keep a batch, together with those that come at the same time; an atomic one by itself.
+
+    Raises: `BatchRefused`, `Unavailable`.
+    """
+    if not atomic:
+        return await _together(runtime).do(batch, size=max(1, len(batch.prepared)))
+    [result] = await take_all(runtime, [batch], atomic=True)
+    return result
+
+
+async def take_all(
+    runtime: Runtime, batches: Sequence[Batch], *, atomic: bool = False
+) -> list[IngestAnswer]:
+    """Keep batches in one transaction; the answer to each of them."""
+    async with answered_within(ROUND_SECONDS_MAX), runtime.system("take events") as db:
+        sorted_out = SortedOut(batches)
+        known = await _take_keys(db, sorted_out)
+        kept = sorted_out.kept(known)
+        answers = sorted_out.answers(known)
+        if atomic and answers[0].refused:
+            raise BatchRefused(answers[0])
+        await _keep(db, kept)
+        await _record(db, batches, answers)
+        reached("ingest.written")
+    reached("ingest.committed")
+    return answers
+
+
+def _together(runtime: Runtime) -> Together[Batch, IngestAnswer]:
+    # By the pool: copies of a runtime that differ in their clock commit together.
+    key = ("ingestion", runtime.system_sessions)
+    if key not in runtime.together:
+        work = partial(take_all, runtime)
+        runtime.together[key] = Together(work, bounds=BOUNDS, name="ingestion")
+    return runtime.together[key]
+
+
+async def _take_keys(db: AsyncSession, events: SortedOut) -> dict[Key, KnownKey]:
+    """Write the keys; those that were taken before, by which event."""
+    rows = sorted(events.firsts.items(), key=itemgetter(0))
+    taken = 0
+    if rows:
+        taken = await _run(
+            db,
+            _INSERT_KEYS,
+            [key[0] for key, _ in rows],
+            [key[1] for key, _ in rows],
+            [place.one.item.payload_hash for _, place in rows],
+            [place.one.event_id for _, place in rows],
+            [_state(place.one).name for _, place in rows],
+            [place.one.at for _, place in rows],
+            [place.one.received_at for _, place in rows],
+        )
+    asked = {key for key, _ in events.rejected}
+    if taken < len(rows):
+        asked |= events.firsts.keys()
+    return await _known(db, events, asked) if asked else {}
+
+
+async def _known(
+    db: AsyncSession, events: SortedOut, asked: Collection[Key]
+) -> dict[Key, KnownKey]:
+    connection = await db.connection()
+    found = await connection.exec_driver_sql(
+        _KNOWN_KEYS, ([key[0] for key in asked], [key[1] for key in asked])
+    )
+    ours = {place.one.event_id for place in events.firsts.values()}
+    return {
+        (row.tenant_id, row.key_hash): KnownKey(row.event_id, row.payload_hash)
+        for row in found
+        if row.event_id not in ours
+    }
+
+
+async def _keep(db: AsyncSession, kept: Sequence[tuple[UUID, Prepared]]) -> None:
+    """Write what was accepted into the inbox, one row for each tenant, and set the rest aside."""
+    accepted: dict[UUID, list[StoredEvent]] = defaultdict(list)
+    aside: list[dict[str, object]] = []
+    for tenant_id, one in kept:
+        if isinstance(one.result, StoredEvent):
+            accepted[tenant_id].append(one.result)
+        else:
+            aside.append(_set_aside(tenant_id, one, one.result))
+    if accepted:
+        packs = [packed(events) for events in accepted.values()]
+        await _run(
+            db,
+            _INSERT_INBOX,
+            list(accepted),
+            [min(event.received_at for event in events) for events in accepted.values()],
+            [pack.events for pack in packs],
+            [pack.content_bytes for pack in packs],
+            [pack.body for pack in packs],
+        )
+    if aside:
+        await db.execute(sa.insert(QuarantinedEvent), aside)
+
+
+async def _record(
+    db: AsyncSession, batches: Sequence[Batch], answers: Sequence[IngestAnswer]
+) -> None:
+    """What each tenant's batches brought, in numbers, and every conflict in full."""
+    counts: dict[UUID, dict[str, object]] = {}
+    conflicts: list[dict[str, object]] = []
+    for batch, result in zip(batches, answers, strict=True):
+        row = counts.setdefault(
+            batch.tenant_id,
+            {
+                "id": new_id(),
+                "tenant_id": batch.tenant_id,
+                "created_at": batch.received_at,
+                **dict.fromkeys(COUNTED, 0),
+            },
+        )
+        for name in COUNTED:
+            row[name] = cast("int", row[name]) + getattr(result, name)
+        if result.conflicts:
+            conflicts += _conflicts(batch, result)
+    await db.execute(sa.insert(IngestBatch), list(counts.values()))
+    if conflicts:
+        await db.execute(sa.insert(EventConflict), conflicts)
+
+
+def _conflicts(batch: Batch, result: IngestAnswer) -> Iterator[dict[str, object]]:
+    sent = {one.item.index: one.item for one in batch.prepared}
+    for verdict in result.verdicts:
+        if verdict.kind is VerdictKind.CONFLICT:
+            yield {
+                "id": new_id(),
+                "tenant_id": batch.tenant_id,
+                "created_at": batch.received_at,
+                "idempotency_key": verdict.idempotency_key or "",
+                "event_id": verdict.event_id,
+                "properties": sent[verdict.index].properties,
+            }
+
+
+def _set_aside(tenant_id: UUID, one: Prepared, why: Refusal) -> dict[str, object]:
+    """The event for the quarantine. A customer's key is a secret: only its hash is kept."""
+    event = one.item.event
+    return {
+        "id": one.event_id,
+        "tenant_id": tenant_id,
+        "created_at": one.received_at,
+        "received_at": one.received_at,
+        "code": why.code,
+        "message": why.message,
+        "key_hash": one.item.key_hash,
+        "body": {
+            "idempotencyKey": event.key,
+            "type": event.type,
+            "customer": event.customer,
+            "apiKeyHash": one.api_key_hash.hex() if one.api_key_hash else None,
+            "occurredAt": event.occurred_at.isoformat() if event.occurred_at else None,
+            "properties": one.item.properties,
+        },
+    }
+
+
+async def _run(db: AsyncSession, statement: str, *columns: Sequence[object]) -> int:
+    """Run a statement over columns of values; how many rows it wrote."""
+    connection = await db.connection()
+    # Past SQLAlchemy's types, which would look at each value on its way.
+    return (await connection.exec_driver_sql(statement, columns)).rowcount
+
+
+def _state(one: Prepared) -> KeyState:
+    return KeyState.QUARANTINED if isinstance(one.result, Refusal) else KeyState.ACCEPTED
+
+
+COUNTED = ("received", "accepted", "duplicates", "conflicts", "rejected", "quarantined")
+
+_INSERT_KEYS = """
+INSERT INTO event_key
+    (tenant_id, key_hash, payload_hash, event_id, state, occurred_at, received_at)
+SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[], $5::text[],
+                     $6::timestamptz[], $7::timestamptz[])
+ON CONFLICT (tenant_id, key_hash) DO NOTHING
+"""
+_KNOWN_KEYS = """
+SELECT tenant_id, key_hash, event_id, payload_hash
+FROM event_key JOIN unnest($1::uuid[], $2::bytea[]) AS asked (tenant_id, key_hash)
+    USING (tenant_id, key_hash)
+"""
+_INSERT_INBOX = """
+INSERT INTO event_inbox (tenant_id, received_at, events, content_bytes, body)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::integer[], $4::integer[], $5::bytea[])
+"""
