@@ -1,6 +1,7 @@
 """Accepted events as they are kept, in the inbox and in the archive: one line of JSON for each,
 compressed by the batch. What is compressed can be put one behind the other."""
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -9,7 +10,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-import zstandard
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 COMPRESSION_LEVEL = 1
 """Of zstd: what waits a second or two for its segment is not worth more time."""
@@ -40,7 +45,10 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
 _decoder = msgspec.json.Decoder(StoredEvent)
-_compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=True)
+_options = {
+    int(zstd.CompressionParameter.compression_level): COMPRESSION_LEVEL,
+    int(zstd.CompressionParameter.checksum_flag): 1,
+}
 
 
 class Pack(NamedTuple):
@@ -55,18 +63,17 @@ class Pack(NamedTuple):
 def packed(events: Sequence[StoredEvent]) -> Pack:
     """The events as compressed lines, one frame."""
     lines = _encoder.encode_lines(events)
-    return Pack(_compressor.compress(lines), len(events), len(lines))
+    return Pack(zstd.compress(lines, options=_options), len(events), len(lines))
 
 
 def unpacked(content: bytes) -> list[StoredEvent]:
     """The events of one or more frames, in order; or of plain lines, as they were kept before.
 
-    Raises: `msgspec.DecodeError` or `zstandard.ZstdError` for what was not packed here.
+    Raises: `msgspec.DecodeError` or `zstd.ZstdError` for what was not packed here.
     """
     if content.startswith(b"{"):
         return _decoder.decode_lines(content)
-    with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
-        return _decoder.decode_lines(reader.read())
+    return _decoder.decode_lines(zstd.decompress(content))
 
 
 def hash_of_key(idempotency_key: str) -> bytes:

@@ -2,6 +2,7 @@
 it; what waits there is taken along."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
@@ -10,10 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-import zstandard
 from alembic import op
 
 from migrations.tenancy import APP_ROLE, SYSTEM_ROLE, open_to_system, tenant_column, wall
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 revision = "0025"
 down_revision = "0024"
@@ -22,6 +27,10 @@ depends_on = None
 
 PACK_EVENTS = 1_000
 GENESIS = bytes(32)
+CHECKED = {
+    int(zstd.CompressionParameter.compression_level): 1,
+    int(zstd.CompressionParameter.checksum_flag): 1,
+}
 WRITTEN_BY_SYSTEM = ("ingest_batch", "event_conflict", "quarantined_event")
 
 
@@ -109,7 +118,7 @@ def _pack() -> None:
     for (tenant_id, segment_id), several in groupby(rows, key=lambda row: (row[0], row[1])):
         for lines in _chunks([row[2] for row in several]):
             content = "".join(f"{line}\n" for line in lines).encode()
-            body = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(content)
+            body = zstd.compress(content, options=CHECKED)
             _insert(
                 tenant_id=tenant_id,
                 segment_id=segment_id,
@@ -131,9 +140,7 @@ def _unpack() -> None:
     )
     contents: dict[tuple[UUID, int], bytes] = {}
     for (tenant_id, segment_id), several in groupby(rows, key=lambda row: (row[0], row[1])):
-        packed = b"".join(row[2] for row in several)
-        with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
-            content = reader.read()
+        content = zstd.decompress(b"".join(row[2] for row in several))
         for position, line in enumerate(content.decode().splitlines()):
             event = json.loads(line)
             _insert(
