@@ -11,6 +11,7 @@ import typer
 
 from aforo.cli_audit import audit_app
 from aforo.cli_import import import_file
+from aforo.cli_log import rebuild, verify
 from aforo.cli_people import reset_password
 from aforo.sdk.errors import AforoError, Invalid
 from aforo.settings import Settings, SettingsError, from_environment
@@ -31,6 +32,8 @@ app = typer.Typer(
 plugins_app = typer.Typer(help="List, write and check plugins.", add_completion=False)
 app.add_typer(audit_app, name="audit")
 app.command()(reset_password)
+app.command()(verify)
+app.command()(rebuild)
 app.command("import")(import_file)
 app.add_typer(plugins_app, name="plugins", invoke_without_command=True)
 schema_app = typer.Typer()

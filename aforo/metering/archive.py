@@ -47,6 +47,14 @@ def write(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
+def read(path: Path) -> bytes | None:
+    """The bytes of a segment's file; None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def _make(folder: Path) -> None:
     """Make a folder and those above it, each durable in the one that holds it."""
     if not folder.exists():

@@ -150,11 +150,12 @@ async def checksums(scope: Scope, meter: Meter, span: UsageSpan) -> dict[str, Ch
     }
 
 
-def is_sound(found: dict[str, Checksum]) -> bool:
-    """Whether every level says what the log does, and none is missing."""
+def faulty_levels(found: dict[str, Checksum]) -> str:
+    """The names of the levels that say something else than the log, or are missing."""
     in_log = found[LOG]
     wanted = {level.name for level in Level} if in_log.events else set[str]()
-    return found.keys() - {LOG} == wanted and all(one == in_log for one in found.values())
+    names = wanted | found.keys() - {LOG}
+    return ", ".join(sorted(name for name in names if found.get(name) != in_log))
 
 
 LOG = "LOG"
@@ -181,7 +182,7 @@ async def _build(scope: Scope, meter: Meter, after: int, until: int) -> UsageSpa
     )
     reached("rollup.inserted")
     found = await checksums(scope, meter, span)
-    if not is_sound(found):
+    if faulty_levels(found):
         await delete(scope, [span.span_id])
         raise RollupMismatchError(
             f"meter {meter.code}, segments {after + 1} to {until}: the log and its roll-up differ"
