@@ -81,23 +81,24 @@ class Journal:
 
     def _resume(self, header: Header) -> None:
         self._file.seek(0)
-        found = self._file.read()
-        if found[: len(_BEGINNING)] != _BEGINNING[: len(found)]:
+        beginning = self._file.read(len(_BEGINNING))
+        if not _BEGINNING.startswith(beginning):
             raise Invalid(f"{self.path} is no progress of an import")  # Whatever it is, it stays.
-        lines = found.split(b"\n")
-        if lines[-1]:  # A line that a kill cut off: its batch is sent again.
-            self._file.truncate(sum(len(line) + 1 for line in lines[:-1]))
-        if len(lines) <= 2:  # Nothing was acknowledged, so nothing has to fit together.
+        self._file.seek(0)
+        first, size = next(self._file, b""), 0
+        begun = header
+        try:
+            if first.endswith(b"\n"):
+                begun, size = msgspec.json.decode(first, type=Header), len(first)
+                size += sum(map(self._resumed, self._file))
+        except msgspec.DecodeError as error:
+            raise Invalid(f"{self.path} is no progress of an import: {error}") from error
+        self._file.truncate(size)
+        if not self.done:  # Nothing was acknowledged, so nothing has to fit together.
             self._file.truncate(0)
             self._file.write(msgspec.json.encode(header) + b"\n")
             self._file.flush()
             return
-        try:
-            begun = msgspec.json.decode(lines[0], type=Header)
-            for line in lines[1:-1]:
-                self._count(_TAKEN.decode(line))
-        except msgspec.DecodeError as error:
-            raise Invalid(f"{self.path} is no progress of an import: {error}") from error
         if begun != msgspec.json.decode(msgspec.json.encode(header), type=Header):
             if begun.sha256 != header.sha256:
                 raise Conflict(
@@ -109,6 +110,13 @@ class Journal:
                 "the options are others than those the import was begun with. Go on with those, "
                 f"or remove {self.path} to begin again: rows that went in already are duplicates"
             )
+
+    def _resumed(self, line: bytes) -> int:
+        """Count a line; its length. One that a kill cut off has none: its batch is sent again."""
+        if not line.endswith(b"\n"):
+            return 0
+        self._count(_TAKEN.decode(line))
+        return len(line)
 
     def _count(self, taken: Taken) -> None:
         self.done.add(taken.batch)
