@@ -86,12 +86,17 @@ class UsageLog:
                 db.add(segment)
                 await db.flush()
                 segment_id = segment.segment_id
-            stored = [_stored(one) for one in events]
+            self.segments[segment_id] = events
+            await self.write_again(segment_id)
+
+    async def write_again(self, *segment_ids: int) -> None:
+        """Put the rows of segments into ClickHouse, whether they are there already or not."""
+        for segment_id in segment_ids:
+            stored = [_stored(one) for one in self.segments[segment_id]]
             keys = [sha256(one.idempotency_key.encode()).digest() for one in stored]
             await self.runtime.events.insert(
                 "events", COLUMNS, columns_of(self.tenant_id, segment_id, stored, keys)
             )
-            self.segments[segment_id] = events
 
     @property
     def watermark(self) -> int:
