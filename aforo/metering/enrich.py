@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
-from aforo.sdk.money import exact
+from aforo.sdk.money import add, multiply
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,7 @@ class RateInForce:
     """How many filters the meter has: the more, the more exactly its rate is meant."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """The COGS of one event, fixed at its moment, with the rate versions that made it."""
 
     amount: Decimal
@@ -49,24 +49,35 @@ def cost_of(
     """
     chosen: dict[str | None, _Candidate] = {}
     for meter_id, quantity in units.items():
-        in_force = [rate for rate in rates.get(meter_id, ()) if rate.effective_from <= at]
-        if not in_force:
+        rate = _in_force(rates.get(meter_id, ()), at)
+        if rate is None:
             continue
-        rate = in_force[-1]
-        rank = (meter_id in preferred, rate.filters, rate.effective_from, rate.rate_id)
         rival = chosen.get(rate.measure)
-        if rival is None or rank > rival.rank:
-            chosen[rate.measure] = _Candidate(rank, quantity, rate)
-    found = list(chosen.values())
-    if not found or len({one.rate.currency for one in found}) > 1:
-        return None
-    with exact():
-        amount = sum((one.quantity * one.rate.unit_cost for one in found), Decimal(0))
-    return Cost(amount, found[0].rate.currency, tuple(one.rate.rate_id for one in found))
+        candidate = _Candidate(meter_id, quantity, rate)
+        if rival is None or candidate.rank(preferred) > rival.rank(preferred):
+            chosen[rate.measure] = candidate
+    amount, currency, used = Decimal(0), None, []
+    for _, quantity, rate in chosen.values():
+        if currency not in {None, rate.currency}:
+            return None
+        currency = rate.currency
+        amount = add(amount, multiply(quantity, rate.unit_cost))
+        used.append(rate.rate_id)
+    return None if currency is None else Cost(amount, currency, tuple(used))
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    rank: tuple[bool, int, datetime, UUID]
+class _Candidate(NamedTuple):
+    meter_id: UUID
     quantity: Decimal
     rate: RateInForce
+
+    def rank(self, preferred: Collection[UUID]) -> tuple[bool, int, datetime, UUID]:
+        rate = self.rate
+        return (self.meter_id in preferred, rate.filters, rate.effective_from, rate.rate_id)
+
+
+def _in_force(versions: Sequence[RateInForce], at: datetime) -> RateInForce | None:
+    for rate in reversed(versions):
+        if rate.effective_from <= at:
+            return rate
+    return None

@@ -117,11 +117,13 @@ def _life(
 ) -> SubscriptionLife | None:
     """The subscription that an event belongs to. Its cost goes to the one that prices it; of
     several, to the oldest."""
-    running = [life for life in lives if life.contains(at)]
-    for life in running:
-        if not life.meter_ids.isdisjoint(units):
-            return life
-    return running[0] if running else None
+    oldest = None
+    for life in lives:
+        if life.contains(at):
+            if not life.meter_ids.isdisjoint(units):
+                return life
+            oldest = oldest or life
+    return oldest
 
 
 def _unplaced(place: Unplaced, item: KeyedEvent, at: datetime) -> Refusal:

@@ -180,6 +180,11 @@ def multiply(quantity: Decimal, rate: Decimal) -> Decimal:
     return _EXACT.multiply(quantity, rate)
 
 
+def add(one: Decimal, other: Decimal) -> Decimal:
+    """The exact sum, also outside of `exact()`."""
+    return _EXACT.add(one, other)
+
+
 def divide(dividend: Decimal, divisor: Decimal) -> Decimal:
     """The stated division: 60 significant digits, halves away from zero."""
     return _DIVISION.divide(dividend, divisor)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from aforo.sdk import AgentId, CustomerId, CustomerKeyId, TeamId
 
 
@@ -16,8 +18,7 @@ class Unplaced(StrEnum):
     KEY_UNKNOWN = "KEY_UNKNOWN"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Who an event belongs to, down to the lowest level that is known."""
 
     customer_id: CustomerId
