@@ -8,6 +8,7 @@ nobody is to be told that he is unknown because of what this process remembers.
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from aforo.metering import queries
@@ -15,13 +16,17 @@ from aforo.metering.ingest import SentEvent
 from aforo.metering.prepare import Known
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.scope import Runtime
+from aforo.storage.together import Bounds, Together
 from aforo.subscriptions.hierarchy import Hierarchy, KeyLife
 from aforo.subscriptions.queries import active_subscriptions, resolve
 
+BOUNDS = Bounds(round_max=100, waiting_max=2_000)
+"""In batches."""
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What was found of one tenant since it was begun; it only grows."""
+
+@dataclass(slots=True)
+class _Found:
+    """What was found of one tenant."""
 
     meters: dict[str, Any] = field(default_factory=dict)
     rates: dict[Any, Any] = field(default_factory=dict)
@@ -33,6 +38,13 @@ class _Kept:
     def known(self) -> Known:
         return Known(self.meters, self.rates, Hierarchy(self.customers, self.keys), self.lives)
 
+    def add(self, other: "_Found") -> None:
+        self.meters |= other.meters
+        self.rates |= other.rates
+        self.lives |= other.lives
+        self.keys |= other.keys
+        self.customers |= other.customers
+
 
 class _Asked(NamedTuple):
     """What some events name."""
@@ -41,12 +53,21 @@ class _Asked(NamedTuple):
     customers: AbstractSet[str]
     key_hashes: AbstractSet[bytes]
 
-    def beyond(self, kept: _Kept) -> "_Asked":
+    def beyond(self, found: _Found) -> "_Asked":
         return _Asked(
-            self.types - kept.meters.keys(),
-            self.customers - kept.customers.keys(),
-            self.key_hashes - kept.keys.keys(),
+            self.types - found.meters.keys(),
+            self.customers - found.customers.keys(),
+            self.key_hashes - found.keys.keys(),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was found of one tenant since it was begun, and who looks for more."""
+
+    found: _Found
+    reads: Together[_Asked, _Found]
+    """Requests that come at the same time ask the same."""
 
 
 async def known_of(
@@ -56,15 +77,11 @@ async def known_of(
     key_hashes: Mapping[str, bytes],
 ) -> Known:
     """What these events need, some of it as of half a second ago."""
-    name, now = ("ingestion", tenant_id), runtime.clock.now()
-    kept: _Kept | None = runtime.lately.find(name, now)
-    if kept is None:
-        mark, kept = runtime.lately.mark(now), _Kept()
-        runtime.lately.keep(name, kept, tenant_id=tenant_id, mark=mark)
-    asked = _asked(events, key_hashes).beyond(kept)
+    kept = _kept(runtime, tenant_id)
+    asked = _asked(events, key_hashes).beyond(kept.found)
     if any(asked):
-        await _read(runtime, tenant_id, kept, asked)
-    return kept.known
+        kept.found.add(await kept.reads.do(asked))
+    return kept.found.known
 
 
 async def known_now(
@@ -74,9 +91,19 @@ async def known_now(
     key_hashes: Mapping[str, bytes],
 ) -> Known:
     """What these events need, as it is now."""
-    kept = _Kept()
-    await _read(runtime, tenant_id, kept, _asked(events, key_hashes))
-    return kept.known
+    reads = _kept(runtime, tenant_id).reads
+    return (await reads.do(_asked(events, key_hashes))).known
+
+
+def _kept(runtime: Runtime, tenant_id: TenantId) -> _Kept:
+    name, now = ("ingestion", tenant_id), runtime.clock.now()
+    kept: _Kept | None = runtime.lately.find(name, now)
+    if kept is None:
+        mark = runtime.lately.mark(now)
+        reads = Together(partial(_read, runtime, tenant_id), bounds=BOUNDS, name="ingestion")
+        kept = _Kept(_Found(), reads)
+        runtime.lately.keep(name, kept, tenant_id=tenant_id, mark=mark)
+    return kept
 
 
 def _asked(events: Sequence[SentEvent], key_hashes: Mapping[str, bytes]) -> _Asked:
@@ -87,16 +114,19 @@ def _asked(events: Sequence[SentEvent], key_hashes: Mapping[str, bytes]) -> _Ask
     )
 
 
-async def _read(runtime: Runtime, tenant_id: TenantId, kept: _Kept, asked: _Asked) -> None:
+async def _read(
+    runtime: Runtime, tenant_id: TenantId, several: Sequence[_Asked]
+) -> Sequence[_Found]:
+    """What all of them ask for, which is given to each."""
     async with runtime.scope(tenant_id) as scope:
-        meters = await queries.meter_rules(scope, asked.types)
+        meters = await queries.meter_rules(scope, {name for one in several for name in one.types})
         rules = [rule for rules in meters.values() for rule in rules]
         rates = await queries.cost_rates(scope, rules)
-        hierarchy = await resolve(scope, asked.customers, asked.key_hashes)
+        hierarchy = await resolve(
+            scope,
+            {name for one in several for name in one.customers},
+            {key_hash for one in several for key_hash in one.key_hashes},
+        )
         lives = await active_subscriptions(scope, hierarchy.customer_ids)
-    # Only now, and all at once: whoever else looks meanwhile sees nothing half.
-    kept.meters.update(meters)
-    kept.rates.update(rates)
-    kept.lives.update(lives)
-    kept.keys.update(hierarchy.keys)
-    kept.customers.update(hierarchy.customers)
+    found = _Found(meters, rates, dict(hierarchy.customers), dict(hierarchy.keys), dict(lives))
+    return [found] * len(several)

@@ -47,7 +47,6 @@ class EventKey(TenantRow, table=True):
     """SHA-256 of the canonical body: equal bodies have equal hashes."""
     event_id: UUID
     state: KeyState = choice(KeyState)
-    occurred_at: datetime = moment()
     received_at: datetime = moment()
 
 

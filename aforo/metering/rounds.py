@@ -30,7 +30,12 @@ class Place(NamedTuple):
     one: Prepared
 
 
-Key = tuple[UUID, bytes]
+Key = bytes
+"""Of an event among those of all tenants: its tenant's id and the hash of its key."""
+
+
+def key_of(tenant_id: UUID, key_hash: bytes) -> Key:
+    return tenant_id.bytes + key_hash
 
 
 class SortedOut:
@@ -46,11 +51,14 @@ class SortedOut:
         """What is wrong in itself; but who sends a known key again is told that it is known."""
         for number, batch in enumerate(batches):
             for one in batch.prepared:
-                self._sort(batch.tenant_id, Place(number, one))
+                self._sort(key_of(batch.tenant_id, one.item.key_hash), Place(number, one))
 
     def kept(self, known: Mapping[Key, KnownKey]) -> list[tuple[UUID, Prepared]]:
         """The events that hold their keys now, with their tenants, in the order they came in."""
-        return [(key[0], place.one) for key, place in self.firsts.items() if key not in known]
+        tenants = [batch.tenant_id for batch in self._batches]
+        return [
+            (tenants[number], one) for key, (number, one) in self.firsts.items() if key not in known
+        ]
 
     def answers(self, known: Mapping[Key, KnownKey]) -> list[IngestAnswer]:
         """The answer to each batch, where these keys were taken before."""
@@ -73,8 +81,7 @@ class SortedOut:
             for batch, spoken in zip(self._batches, verdicts, strict=True)
         ]
 
-    def _sort(self, tenant_id: UUID, place: Place) -> None:
-        key = (tenant_id, place.one.item.key_hash)
+    def _sort(self, key: Key, place: Place) -> None:
         if key in self.firsts:
             self.repeats.append((key, place))
         elif place.one.takes_key:

@@ -7,6 +7,7 @@ one waits for the first one's commit, and finds the key taken.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from operator import itemgetter
 from typing import cast
@@ -16,9 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aforo.metering.deduplicate import KnownKey
-from aforo.metering.models import EventConflict, IngestBatch, KeyState, QuarantinedEvent
+from aforo.metering.models import EventConflict, IngestBatch, QuarantinedEvent
 from aforo.metering.prepare import Prepared
-from aforo.metering.rounds import Batch, Key, SortedOut
+from aforo.metering.rounds import Batch, Key, SortedOut, key_of
 from aforo.metering.stored import StoredEvent, packed
 from aforo.metering.verdicts import IngestAnswer, Refusal, VerdictKind
 from aforo.storage.failpoints import reached
@@ -29,6 +30,7 @@ from aforo.storage.together import Bounds, Together
 
 BOUNDS = Bounds(round_max=4_000, waiting_max=50_000)
 """In events."""
+TENANT_BYTES = 16
 ROUND_SECONDS_MAX = 20.0
 """A frozen engine must not hold up those who come once it is well again."""
 
@@ -81,24 +83,39 @@ def _together(runtime: Runtime) -> Together[Batch, IngestAnswer]:
 
 async def _take_keys(db: AsyncSession, events: SortedOut) -> dict[Key, KnownKey]:
     """Write the keys; those that were taken before, by which event."""
-    rows = sorted(events.firsts.items(), key=itemgetter(0))
-    taken = 0
-    if rows:
-        taken = await _run(
-            db,
-            _INSERT_KEYS,
-            [key[0] for key, _ in rows],
-            [key[1] for key, _ in rows],
-            [place.one.item.payload_hash for _, place in rows],
-            [place.one.event_id for _, place in rows],
-            [_state(place.one).name for _, place in rows],
-            [place.one.at for _, place in rows],
-            [place.one.received_at for _, place in rows],
-        )
     asked = {key for key, _ in events.rejected}
-    if taken < len(rows):
-        asked |= events.firsts.keys()
+    if events.firsts:
+        taken = await _run(db, _INSERT_KEYS, *_entries(events))
+        if taken < len(events.firsts):
+            asked |= events.firsts.keys()
     return await _known(db, events, asked) if asked else {}
+
+
+def _entries(events: SortedOut) -> tuple[list[UUID], list[int], list[int], bytes, datetime]:
+    """The keys in order: the tenants, the first and last place of each, the entries one behind the
+    other, and when they were received."""
+    rows = sorted(events.firsts.items(), key=_by_key)
+    ends: dict[bytes, int] = {key[:TENANT_BYTES]: place for place, (key, _) in enumerate(rows)}
+    lasts = [*ends.values()]
+    entries = b"".join(
+        [
+            part
+            for _, (_, one) in rows
+            for part in (
+                one.item.key_hash,
+                one.item.payload_hash,
+                one.event_id.bytes,
+                b"\0" if isinstance(one.result, StoredEvent) else b"\1",
+            )
+        ]
+    )
+    return (
+        [UUID(bytes=tenant) for tenant in ends],
+        [0, *(last + 1 for last in lasts[:-1])],
+        lasts,
+        entries,
+        max(one.received_at for _, (_, one) in rows),
+    )
 
 
 async def _known(
@@ -106,11 +123,15 @@ async def _known(
 ) -> dict[Key, KnownKey]:
     connection = await db.connection()
     found = await connection.exec_driver_sql(
-        _KNOWN_KEYS, ([key[0] for key in asked], [key[1] for key in asked])
+        _KNOWN_KEYS,
+        (
+            [UUID(bytes=key[:TENANT_BYTES]) for key in asked],
+            [key[TENANT_BYTES:] for key in asked],
+        ),
     )
     ours = {place.one.event_id for place in events.firsts.values()}
     return {
-        (row.tenant_id, row.key_hash): KnownKey(row.event_id, row.payload_hash)
+        key_of(row.tenant_id, row.key_hash): KnownKey(row.event_id, row.payload_hash)
         for row in found
         if row.event_id not in ours
     }
@@ -201,24 +222,29 @@ def _set_aside(tenant_id: UUID, one: Prepared, why: Refusal) -> dict[str, object
     }
 
 
-async def _run(db: AsyncSession, statement: str, *columns: Sequence[object]) -> int:
-    """Run a statement over columns of values; how many rows it wrote."""
+async def _run(db: AsyncSession, statement: str, *values: object) -> int:
+    """Run a statement; how many rows it wrote."""
     connection = await db.connection()
     # Past SQLAlchemy's types, which would look at each value on its way.
-    return (await connection.exec_driver_sql(statement, columns)).rowcount
+    return (await connection.exec_driver_sql(statement, values)).rowcount
 
 
-def _state(one: Prepared) -> KeyState:
-    return KeyState.QUARANTINED if isinstance(one.result, Refusal) else KeyState.ACCEPTED
-
-
+_by_key = itemgetter(0)
 COUNTED = ("received", "accepted", "duplicates", "conflicts", "rejected", "quarantined")
 
+# The entries come as one value, because one for each column of each row takes longer to send than
+# all of the rest.
 _INSERT_KEYS = """
-INSERT INTO event_key
-    (tenant_id, key_hash, payload_hash, event_id, state, occurred_at, received_at)
-SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[], $5::text[],
-                     $6::timestamptz[], $7::timestamptz[])
+INSERT INTO event_key (tenant_id, key_hash, payload_hash, event_id, state, received_at)
+SELECT tenant_id,
+    substring($4::bytea, 81 * place + 1, 32),
+    substring($4::bytea, 81 * place + 33, 32),
+    encode(substring($4::bytea, 81 * place + 65, 16), 'hex')::uuid,
+    CASE get_byte($4::bytea, 81 * place + 80) WHEN 0 THEN 'ACCEPTED' ELSE 'QUARANTINED' END,
+    $5::timestamptz
+FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS several (tenant_id, first, last)
+CROSS JOIN LATERAL generate_series(first, last) AS place
+ORDER BY place
 ON CONFLICT (tenant_id, key_hash) DO NOTHING
 """
 _KNOWN_KEYS = """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aforo.metering.deduplicate import KnownKey, keyed
 from aforo.metering.ingest import SentEvent
 from aforo.metering.prepare import Prepared
-from aforo.metering.rounds import Batch, Key, SortedOut
+from aforo.metering.rounds import Batch, Key, SortedOut, key_of
 from aforo.metering.stored import StoredEvent
 from aforo.metering.verdicts import IngestAnswer, Stage, quarantined, rejected
 from aforo.sdk.ids import TenantId
@@ -62,7 +62,9 @@ def one_after_the_other(batches: Sequence[Batch]) -> tuple[list[IngestAnswer], l
         alone = SortedOut([batch])
         answers += alone.answers(known)
         for tenant_id, one in alone.kept(known):
-            known[tenant_id, one.item.key_hash] = KnownKey(one.event_id, one.item.payload_hash)
+            known[key_of(tenant_id, one.item.key_hash)] = KnownKey(
+                one.event_id, one.item.payload_hash
+            )
             holders.append(one.event_id)
     return answers, holders
 
@@ -103,7 +105,7 @@ def test_a_key_that_was_taken_before_is_a_duplicate_or_a_conflict_wherever_it_co
     ]
     first = {key: prepared(0, key, 1, "good") for key in taken}
     known = {
-        (TENANTS[0], one.item.key_hash): KnownKey(one.event_id, one.item.payload_hash)
+        key_of(TENANTS[0], one.item.key_hash): KnownKey(one.event_id, one.item.payload_hash)
         for one in first.values()
     }
     together = SortedOut(made)
@@ -116,5 +118,5 @@ def test_a_key_that_was_taken_before_is_a_duplicate_or_a_conflict_wherever_it_co
                 kind = "DUPLICATE" if tokens == 1 else "CONFLICT"
                 assert kinds[index] == (kind, first[key].event_id)
         assert answer.received == len(batch.prepared)
-    kept = {(tenant_id, one.item.key_hash) for tenant_id, one in together.kept(known)}
+    kept = {key_of(tenant_id, one.item.key_hash) for tenant_id, one in together.kept(known)}
     assert not kept & known.keys()
