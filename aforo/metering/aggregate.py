@@ -10,6 +10,11 @@ from aforo.metering.validate import MeterRule
 EVENTS = "events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = {watermark:UInt64})"
 """The table expression of a tenant's event log up to a watermark."""
 
+NEWEST_ALONE = "SETTINGS use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0"
+"""For reading some confirmed segments: parts that hold none of them are skipped. Else those would
+be looked through for earlier copies of the same events, and there are none: the sealer confirms a
+segment only where it finds every event of it."""
+
 # Decimal256: the sum of a Decimal128 wraps around without a word.
 _UNITS = "Decimal(76, 12)"
 _TOTALS = {

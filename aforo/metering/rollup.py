@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from aforo.catalog.models import Aggregation
-from aforo.metering.aggregate import EVENTS, selection
+from aforo.metering.aggregate import EVENTS, NEWEST_ALONE, selection
 from aforo.metering.validate import MeterRule
 
 SPAN_SEGMENTS_MAX = 10_000
@@ -126,9 +126,6 @@ def cut(segments: Sequence[tuple[int, int]], span_events: int) -> int | None:
 
 OF_SPAN = "segment_id > {after:UInt64}"
 """With the watermark at the last segment of a span: its events."""
-# A confirmed segment holds no event that an earlier one has, so that of two copies the first need
-# not be looked for outside of the segments that are read.
-NEWEST_ALONE = "SETTINGS use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0"
 _DETAILS = "team_id, agent_id, customer_key_id, subscription_id, dimensions"
 # As filters read it: a number and a text of the same characters are one value; no property is ''.
 _PLAIN = (

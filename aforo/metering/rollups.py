@@ -16,9 +16,9 @@ from sqlmodel import col
 
 from aforo.catalog.models import Meter
 from aforo.metering import queries
+from aforo.metering.aggregate import NEWEST_ALONE
 from aforo.metering.models import Segment, UsageSpan
 from aforo.metering.rollup import (
-    NEWEST_ALONE,
     OF_SPAN,
     ROLLUPS,
     SPAN_SEGMENTS_MAX,

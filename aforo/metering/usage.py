@@ -11,8 +11,9 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from aforo.catalog.models import Meter
+from aforo.metering.aggregate import NEWEST_ALONE
 from aforo.metering.queries import IN_PERIOD, moment, rule_of, shortest
-from aforo.metering.rollup import NEWEST_ALONE, ROLLUPS, SUMS, Level, event_parameters, event_rows
+from aforo.metering.rollup import ROLLUPS, SUMS, Level, event_parameters, event_rows
 from aforo.metering.rollups import RolledUp, rolled_up
 from aforo.metering.steps import Bucket, stretches
 from aforo.metering.validate import MeterRule

@@ -11,10 +11,9 @@ from sqlmodel import col
 
 from aforo.catalog.models import Meter
 from aforo.metering import archive, queries
-from aforo.metering.aggregate import EVENTS
+from aforo.metering.aggregate import EVENTS, NEWEST_ALONE
 from aforo.metering.fingerprint import FINGERPRINT, Fingerprint, fingerprint
 from aforo.metering.models import Segment, UsageSpan
-from aforo.metering.rollup import NEWEST_ALONE
 from aforo.metering.rollups import LOG, checksums, faulty_levels
 from aforo.metering.sealer import GENESIS
 from aforo.metering.stored import StoredEvent, unpacked
