@@ -25,7 +25,7 @@ from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
 from aforo.storage.scope import open_runtime
 from aforo.tenants.commands import NewTenant, create_tenant
-from benchmarks import lists, streams
+from benchmarks import lists, streams, usage
 from benchmarks.client import Client
 from benchmarks.graphql import compare, open_customers
 from benchmarks.limits import bare_server, copy_rows, index_events
@@ -125,6 +125,7 @@ def _measure(engines: EmbeddedEngines, folder: Path) -> Iterator[Figure]:
             tenant_id=made.tenant.tenant_id,
         )
         _print_streams(measured, streams.measure_bare())
+    asyncio.run(usage.measure(settings))
 
 
 def _print_streams(measured: streams.Streams, bare: streams.Streams) -> None:
