@@ -18,7 +18,6 @@ from aforo.importing.mapping import Wanted
 from aforo.importing.run import Progress, Shown, Target
 from aforo.importing.sending import Packing, Refused
 from aforo.importing.shapes import Taken
-from aforo.metering.stored import from_line
 from aforo.sdk.errors import Conflict, Invalid, Unavailable
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
@@ -124,8 +123,8 @@ async def test_lines_of_json_keep_their_numbers_and_their_order_of_verdicts(
     report = await sent(source(path), target)
     assert (report.totals["accepted"], report.totals["rejected"]) == (1, 1)
     assert json.loads(not_taken_of(path).read_text())["line"] == 2
-    [row] = await market.rows("event_inbox")
-    assert from_line(row["body"]).properties == '{"tokens":123456789012345.123456789012}'
+    [kept] = await market.waiting()
+    assert kept.properties == '{"tokens":123456789012345.123456789012}'
 
 
 async def test_an_empty_file_is_no_fault(target: Target, tmp_path: Path) -> None:
