@@ -42,18 +42,21 @@ class _Metered:
     unit: str = ""
     filters: tuple[Filter, ...] = ()
     unit_cost: str | None = None
+    dimensions: tuple[str, ...] = ()
 
 
 _METERS = (
     _Metered(
         "input_tokens", "Input tokens", REQUEST, Aggregation.SUM, "input_tokens", "token",
-        unit_cost="0.0000011",
+        unit_cost="0.0000011", dimensions=("model",),
     ),
     _Metered(
         "output_tokens", "Output tokens", REQUEST, Aggregation.SUM, "output_tokens", "token",
-        unit_cost="0.0000044",
+        unit_cost="0.0000044", dimensions=("model",),
     ),
-    _Metered("requests", "Requests", REQUEST, Aggregation.COUNT, unit="request"),
+    _Metered(
+        "requests", "Requests", REQUEST, Aggregation.COUNT, unit="request", dimensions=("model",)
+    ),
     _Metered(
         "long_context", "Long-context requests", REQUEST, Aggregation.COUNT, unit="request",
         filters=(Filter("context", ("long",)),),
@@ -93,6 +96,7 @@ async def create_catalogue(scope: Scope, *, since: datetime) -> Catalogue:
             property_name=each.property_name,
             unit=each.unit,
             filters=each.filters,
+            dimensions=each.dimensions,
         )
         meters[each.code] = meter.id
         if each.unit_cost is not None:

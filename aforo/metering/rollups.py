@@ -204,12 +204,15 @@ async def _due(scope: Scope, span_events: int) -> list[tuple[Meter, int, int]]:
     """The next span of each meter for which there are enough events: behind which segment, and
     up to which."""
     watermark = await queries.watermark(scope)
-    reach = sa.func.coalesce(sa.func.max(col(UsageSpan.segment_id)), 0)
+    reach = (
+        sa.select(col(UsageSpan.segment_id))
+        .where(col(UsageSpan.meter_id) == col(Meter.id))
+        .order_by(col(UsageSpan.after_segment_id).desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     rows = await scope.db.execute(
-        sa.select(Meter, reach)
-        .outerjoin(UsageSpan, col(UsageSpan.meter_id) == col(Meter.id))
-        .group_by(*Meter.__table__.columns)  # type: ignore[attr-defined]
-        .order_by(col(Meter.id))
+        sa.select(Meter, sa.func.coalesce(reach, 0)).order_by(col(Meter.id))
     )
     ends: dict[int, int | None] = {}
     due: list[tuple[Meter, int, int]] = []
