@@ -145,6 +145,7 @@ MORE_THAN_APPEND = {
     "invitation": "select insert update",  # To accept it.
     "identity_provider": "select insert update delete",
     "external_login": "select insert delete",  # Of a member who is removed.
+    "restraint": "select insert update delete",
     "usage_span": "select insert delete",  # Of roll-ups that are made anew.
     "used_state": "select insert delete",  # Until it has expired anyway.
     "member_session": "select insert update delete",  # What is over is forgotten.

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aforo.api import ide
+from aforo.api import entitlements, ide
 from aforo.api.auth import routes as auth
 from aforo.api.auth.oidc import SignOn
 from aforo.api.auth.origin import origin_of
@@ -49,6 +49,7 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
             Route("/graphql", GraphQLHttp(service, page=_no_page if production else _page)),
             WebSocketRoute("/graphql", GraphQLWebSocket(service)),
             Route("/v1/events", events, methods=["POST"]),
+            *entitlements.routes(),
             Route("/v1/persisted-documents", PersistedUpload(documents).post, methods=["POST"]),
             Route("/schema.graphql", SchemaFile(runtime).get, methods=["GET"]),
             *auth.routes(),

@@ -32,6 +32,7 @@ from aforo.api.types.plugins import PluginQuery
 from aforo.api.types.policies import PolicyMutation, PolicyQuery
 from aforo.api.types.portal_tokens import PortalMutation, PortalQuery
 from aforo.api.types.reports import ReportQuery
+from aforo.api.types.restraints import RestraintMutation, RestraintQuery
 from aforo.api.types.signals import SignalMutation, SignalQuery, SignalSubscription
 from aforo.api.types.subscription_changes import SubscriptionMutation
 from aforo.api.types.subscription_lists import SubscriptionQuery
@@ -88,6 +89,7 @@ _QUERIES = (
     TaxQuery,
     SignalQuery,
     ActionQuery,
+    RestraintQuery,
     ReportQuery,
     WebhookQuery,
     PluginQuery,
@@ -107,6 +109,7 @@ _MUTATIONS = (
     PortalMutation,
     IngestionMutation,
     WalletMutation,
+    RestraintMutation,
     BillingMutation,
     SignalMutation,
     WebhookMutation,

@@ -24,7 +24,7 @@ from aforo.billing.models import (
 from aforo.billing.published import published_invoice
 from aforo.billing.rate import Step
 from aforo.billing.settle import WalletState, settle
-from aforo.billing.wallets import Held, Purse, entries_of, locked_wallets, open_wallets
+from aforo.billing.wallets import Held, Purse, draw, locked_wallets, open_wallets
 from aforo.sdk import currency_exponent, exact, round_half_up
 from aforo.storage.event_types import EventType
 from aforo.storage.failpoints import reached
@@ -336,7 +336,7 @@ async def _settle(scope: Scope, bills: Sequence[_Bill], *, at: datetime) -> None
             continue
         wallets[one.purse] = Held(held.wallet_id, settlement.wallet)
         if one.is_final:
-            scope.db.add_all(entries_of(held.wallet_id, one.row.id, settlement.draws))
+            await draw(scope, held.wallet_id, one.row, settlement.draws)
 
 
 async def _finalize(scope: Scope, rows: Sequence[Invoice]) -> None:

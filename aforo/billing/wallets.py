@@ -1,7 +1,7 @@
 """Wallets: prepaid value credited in grants, drawn when invoices are finalised."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
-from aforo.billing.models import Wallet, WalletEntry, WalletGrant
+from aforo.billing.models import Invoice, Wallet, WalletEntry, WalletGrant
 from aforo.billing.settle import Draw, GrantLeft, WalletState, repaid
 from aforo.catalog.validate import check_text
 from aforo.sdk import (
@@ -113,6 +113,7 @@ async def grant_credit(
         scope.db.add(WalletEntry(wallet_id=wallet_id, grant_id=grant.id, amount=taken))
         scope.db.add(WalletEntry(wallet_id=wallet_id, amount=-taken))
         await scope.db.flush()
+    await scope.tell_gates(wallet.customer_id)
     await scope.publish(
         EventType.WALLET_CREDITED,
         object_id=wallet_id,
@@ -197,14 +198,16 @@ async def open_wallets(scope: Scope, purses: Iterable[Purse]) -> None:
         await scope.db.execute(insert(Wallet).on_conflict_do_nothing(), rows)
 
 
-def entries_of(wallet_id: UUID, invoice_id: UUID, draws: Iterable[Draw]) -> list[WalletEntry]:
-    """The drawdowns of an invoice as rows."""
-    return [
+async def draw(scope: Scope, wallet_id: UUID, invoice: Invoice, draws: Sequence[Draw]) -> None:
+    """Write the drawdowns of an invoice."""
+    scope.db.add_all(
         WalletEntry(
-            wallet_id=wallet_id, grant_id=draw.grant_id, invoice_id=invoice_id, amount=draw.amount
+            wallet_id=wallet_id, grant_id=each.grant_id, invoice_id=invoice.id, amount=each.amount
         )
-        for draw in draws
-    ]
+        for each in draws
+    )
+    if draws:
+        await scope.tell_gates(invoice.customer_id)
 
 
 def _check_amount(amount: Decimal, currency: str) -> None:

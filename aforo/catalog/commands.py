@@ -1,7 +1,7 @@
 """Writes the catalogue. What is created is version 1 of it, and published at once."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -25,8 +25,10 @@ from aforo.catalog.models import (
     Product,
     RatePlan,
     RatePlanLine,
+    WhenUnavailable,
 )
 from aforo.catalog.pricing import check_settings, find_model
+from aforo.catalog.quota_terms import QuotaTerms, check_terms
 from aforo.catalog.validate import (
     EVENT_TYPE_LENGTH_MAX,
     UNIT_LENGTH_MAX,
@@ -252,17 +254,32 @@ async def create_entitlement(
     kind: EntitlementKind,
     meter_id: UUID | None = None,
     quota: Decimal | None = None,
+    when_unavailable: WhenUnavailable = WhenUnavailable.OPEN,
+    terms: QuotaTerms = QuotaTerms(),  # noqa: B008 (frozen)
 ) -> Entitlement:
-    """Create a feature gate, or a quota of units per billing period over a meter.
+    """Create a feature gate, or a quota of units over a meter, per billing period unless the
+    terms say otherwise.
 
     Raises `Invalid`, `NotFound` for the meter, or `Conflict` for a code that is taken.
     """
     check_code(code)
     check_text(name, field="name")
     quota = check_grant(kind=kind, has_meter=meter_id is not None, quota=quota)
-    if meter_id is not None and meter_id not in await queries.meters_by_id(scope, [meter_id]):
-        raise _not_found("meter", field="meterId")
-    entitlement = Entitlement(code=code, name=name, kind=kind, meter_id=meter_id, quota=quota)
+    meter = None
+    if meter_id is not None:
+        meter = (await queries.meters_by_id(scope, [meter_id])).get(meter_id)
+        if meter is None:
+            raise _not_found("meter", field="meterId")
+    terms = check_terms(terms, kind=kind, aggregation=meter.aggregation if meter else None)
+    entitlement = Entitlement(
+        code=code,
+        name=name,
+        kind=kind,
+        meter_id=meter_id,
+        quota=quota,
+        when_unavailable=when_unavailable,
+        **asdict(terms),
+    )
     await add_unique(scope, entitlement, taken=_taken("entitlement", code))
     return entitlement
 

@@ -47,6 +47,39 @@ class EntitlementKind(StrEnum):
     QUOTA = "QUOTA"
 
 
+class QuotaPolicy(StrEnum):
+    """What becomes of usage beyond a quota."""
+
+    OVERAGE = "OVERAGE"
+    BLOCK = "BLOCK"
+
+
+class WhenUnavailable(StrEnum):
+    """What a check answers where nobody can say how much was used."""
+
+    OPEN = "OPEN"
+    CLOSED = "CLOSED"
+
+
+class QuotaReset(StrEnum):
+    """When a quota begins anew."""
+
+    BILLING_PERIOD = "BILLING_PERIOD"
+    CALENDAR = "CALENDAR"
+    FIXED = "FIXED"
+    SLIDING = "SLIDING"
+    NEVER = "NEVER"
+
+
+class CalendarUnit(StrEnum):
+    """Stretches of the calendar, in the customer's time zone."""
+
+    HOUR = "HOUR"
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+
+
 class DiscountKind(StrEnum):
     """How a discount is stated."""
 
@@ -165,7 +198,16 @@ class Entitlement(TenantTable, table=True):
     kind: EntitlementKind = choice(EntitlementKind)
     meter_id: UUID | None = None
     quota: Decimal | None = exact(default=None)
-    """Units per billing period; usage beyond it is overage."""
+    """Units until the quota begins anew."""
+    when_unavailable: WhenUnavailable = choice(WhenUnavailable, default=WhenUnavailable.OPEN)
+    policy: QuotaPolicy | None = choice(QuotaPolicy, default=None, nullable=True)
+    """None, as the rest, for a BOOLEAN."""
+    rate_per_second: Decimal | None = exact(default=None)
+    reset: QuotaReset | None = choice(QuotaReset, default=None, nullable=True)
+    reset_unit: CalendarUnit | None = choice(CalendarUnit, default=None, nullable=True)
+    reset_seconds: int | None = None
+    rollover_periods: int | None = None
+    rollover_cap: Decimal | None = exact(default=None)
 
 
 class Offering(TenantTable, table=True):

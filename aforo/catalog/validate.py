@@ -152,7 +152,7 @@ def check_grant(*, kind: EntitlementKind, has_meter: bool, quota: Decimal | None
     if not has_meter:
         raise Invalid("a QUOTA entitlement needs the meter that it limits", field="meterId")
     if quota is None:
-        raise Invalid("a QUOTA entitlement needs the units per billing period", field="quota")
+        raise Invalid("a QUOTA entitlement needs its units", field="quota")
     return parse_quantity(quota, field="quota")
 
 

@@ -1,15 +1,14 @@
-"""The live quota counters: moved on by each confirmed segment, read by whoever asks.
+"""Quotas in force, and the live tallies of their use: moved on by each confirmed segment.
 
-They are advisory. A counter that missed a segment, or was lost with Redis, is read from the
-aggregate again; invoices never look here.
+Tallies are advisory. One that missed a segment, or was lost with Redis, is counted from the
+aggregate again by whoever asks for it; invoices never look here.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -23,76 +22,140 @@ from aforo.catalog.models import (
     Meter,
     Offering,
     OfferingEntitlement,
+    QuotaReset,
 )
 from aforo.metering import queries
 from aforo.metering.quota import QuotaCounter, QuotaUse, advanced
+from aforo.metering.rollover import WINDOWS_MAX, carried
 from aforo.metering.sealer import Confirmed
 from aforo.metering.stored import StoredEvent
 from aforo.metering.validate import contribution
+from aforo.metering.windows import Life, Reset, Window, window_at, windows_until
 from aforo.sdk.errors import AforoError, Invalid
 from aforo.sdk.ids import CustomerId
 from aforo.sdk.period import Period
 from aforo.storage.redis import UNREACHABLE
-from aforo.storage.scope import Runtime, Scope
+from aforo.storage.scope import GATES, Runtime, Scope
+from aforo.storage.tallies import Progress, Tally, hold_name
 from aforo.subscriptions.models import Customer, Subscription
-from aforo.subscriptions.periods import part_at
 
-COUNTER_TTL_SECONDS = 40 * 24 * 3600
+COUNT_TRIES_MAX = 3
+CUSTOMERS_AT_ONCE = 1_000
 
 log = structlog.get_logger()
 _properties = msgspec.json.Decoder(float_hook=Decimal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaInForce:
-    """A quota that a customer's subscription grants in the billing period of a moment, cut where
-    the subscription starts or ends."""
+class QuotaGrant:
+    """A quota that a subscription grants for as long as it lives."""
 
     customer_id: UUID
+    subscription_id: UUID
     entitlement: Entitlement
     meter: Meter
-    period: Period
+    life: Life
+    reset: Reset
+
+    def at(self, moment: datetime) -> "QuotaInForce":
+        """The quota in the window of a moment within its life."""
+        return QuotaInForce(self, window_at(self.reset, self.life, moment))
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaInForce:
+    """A quota in one of its windows."""
+
+    grant: QuotaGrant
+    window: Window
 
     @property
-    def field(self) -> str:
-        """Its name among the customer's counters."""
-        return f"{self.meter.id}:{self.period.start.isoformat()}"
+    def customer_id(self) -> UUID:
+        return self.grant.customer_id
+
+    @property
+    def entitlement(self) -> Entitlement:
+        return self.grant.entitlement
+
+    @property
+    def meter(self) -> Meter:
+        return self.grant.meter
+
+    @property
+    def period(self) -> Period:
+        return self.window.period
+
+    @property
+    def of(self) -> str:
+        """Whose tallies."""
+        return str(self.grant.customer_id)
+
+    @property
+    def name(self) -> str:
+        """Of the window's tally, among the customer's."""
+        return self._name(self.window.period)
+
+    @property
+    def counted(self) -> Mapping[str, Period]:
+        """The tallies of usage, by name."""
+        both = (self.window.period, self.window.before)
+        return {self._name(period): period for period in both if period is not None}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all tallies that say how much is left."""
+        rolls = self.entitlement.rollover_periods is not None
+        return (*self.counted, *([f"{self.name}:carried"] if rolls else []))
+
+    def use(self, tallies: Sequence[Tally], *, with_held: bool = False) -> QuotaUse:
+        """What is used of how much, by the tallies of `names`."""
+        of_usage = [each.total if with_held else each.used for each in tallies]
+        limit = self.entitlement.quota or Decimal(0)
+        used = of_usage[0]
+        if self.window.before is not None:
+            used += of_usage[1] * self.window.part_of_before
+        if self.entitlement.rollover_periods is not None:
+            limit += tallies[-1].used
+        return QuotaUse(limit=limit, used=used)
+
+    def _name(self, period: Period) -> str:
+        start = int(period.start.timestamp() * 1_000)
+        return f"{self.meter.id}:{self.grant.reset.name}:{start}"
 
 
 async def advance(runtime: Runtime, segment: Confirmed) -> None:
-    """Move the counters of a tenant on by a confirmed segment.
+    """Move the tallies of a tenant on by a confirmed segment, and settle what was held for it.
 
-    A failure costs nothing but time: the next segment finds the counter behind, and reads the
-    aggregate.
+    A failure costs nothing but time: the next segment finds that one was missed, and whoever asks
+    counts again.
     """
     try:
         async with runtime.scope(segment.tenant_id) as scope:
             await _advance(scope, segment)
     except (AforoError, *UNREACHABLE) as error:
-        log.warning("quota counters left behind", segment=segment.segment_id, error=str(error))
+        log.warning("quota tallies left behind", segment=segment.segment_id, error=str(error))
 
 
 async def quota_uses(
     scope: Scope, customer_ids: Collection[UUID]
 ) -> dict[UUID, list[tuple[QuotaInForce, QuotaUse]]]:
-    """Each customer's quotas of the present billing period beside their use.
+    """Each customer's quotas at present beside their use, without what is only held.
 
-    From the live counter; from the aggregate where there is none, or Redis is away.
+    From the live tallies; from the aggregate where there is none, or Redis is away.
     """
     uses: dict[UUID, list[tuple[QuotaInForce, QuotaUse]]] = defaultdict(list)
-    for quota in await quotas_in_force(scope, customer_ids, scope.now):
-        counter = await _counter_or_none(scope, quota)
-        if counter is None:
-            counter = await _from_aggregate(scope, quota, await queries.watermark(scope))
-        use = QuotaUse(quota.entitlement.quota or Decimal(0), counter.used)
-        uses[quota.customer_id].append((quota, use))
+    for grant in await quota_grants(scope, customer_ids, scope.now):
+        quota = grant.at(scope.now)
+        uses[quota.customer_id].append((quota, quota.use(await _tallies(scope, quota))))
     return dict(uses)
 
 
-async def quotas_in_force(
-    scope: Scope, customer_ids: Collection[UUID], at: datetime
-) -> list[QuotaInForce]:
-    """The quotas that the customers' active subscriptions grant at a moment; one statement."""
+async def quota_grants(
+    scope: Scope, customer_ids: Collection[UUID], at: datetime | None = None
+) -> list[QuotaGrant]:
+    """The quotas that the customers' subscriptions grant at a moment, or that those grant which
+    have not ended; one statement."""
+    ended = scope.now if at is None else at
     rows = await scope.db.execute(
         sa.select(Subscription, Customer, Entitlement, Meter)
         .join(Customer, col(Customer.id) == col(Subscription.customer_id))
@@ -102,62 +165,182 @@ async def quotas_in_force(
         .join(Meter, col(Meter.id) == col(Entitlement.meter_id))
         .where(
             col(Subscription.customer_id).in_(customer_ids),
-            col(Subscription.starts_at) <= at,
-            sa.or_(col(Subscription.ends_at).is_(None), col(Subscription.ends_at) > at),
+            sa.or_(col(Subscription.ends_at).is_(None), col(Subscription.ends_at) > ended),
+            *([] if at is None else [col(Subscription.starts_at) <= at]),
             col(Entitlement.kind) == EntitlementKind.QUOTA,
         )
-        .order_by(col(Entitlement.code))
+        .order_by(col(Entitlement.code), col(Subscription.id))
     )
     return [
-        QuotaInForce(
+        QuotaGrant(
             customer_id=customer.id,
+            subscription_id=subscription.id,
             entitlement=entitlement,
             meter=meter,
-            period=_lived(subscription, customer, at),
+            life=Life(
+                starts_at=subscription.starts_at,
+                ends_at=subscription.ends_at,
+                anchor_day=subscription.anchor_day,
+                time_zone=customer.time_zone,
+            ),
+            reset=Reset(
+                kind=entitlement.reset or QuotaReset.BILLING_PERIOD,
+                unit=entitlement.reset_unit,
+                seconds=entitlement.reset_seconds,
+            ),
         )
         for subscription, customer, entitlement, meter in rows
     ]
 
 
-def _lived(subscription: Subscription, customer: Customer, at: datetime) -> Period:
-    """What the subscription lives of the billing period: usage under the one before it is not
-    held against this one's quota, as it is not on this one's invoice."""
-    return part_at(
-        anchor_day=subscription.anchor_day,
-        time_zone=customer.time_zone,
-        starts_at=subscription.starts_at,
-        ends_at=subscription.ends_at,
-        at=at,
-    ).part
+async def count(scope: Scope, quota: QuotaInForce) -> list[Tally]:
+    """Count a quota's tallies from the aggregate, and keep them where Redis can be reached.
+
+    Raises: `Unavailable` where ClickHouse cannot be reached.
+    """
+    tallies: dict[str, Tally] = {}
+    for _ in range(COUNT_TRIES_MAX):
+        tallies = await by_aggregate(scope, quota, await queries.watermark(scope))
+        try:
+            kept = await scope.live.tallies.settle(quota.of, scope.now, used=tallies, is_new=True)
+        except UNREACHABLE:
+            break
+        if kept:
+            break
+    return list(tallies.values())
+
+
+async def by_aggregate(scope: Scope, quota: QuotaInForce, watermark: int) -> dict[str, Tally]:
+    """A quota's tallies as the log has them up to a watermark, by name."""
+    found = {
+        name: (await _used(scope, quota.meter, period, [quota.customer_id], watermark)).get(
+            CustomerId(quota.customer_id), Decimal(0)
+        )
+        for name, period in quota.counted.items()
+    }
+    if quota.entitlement.rollover_periods is not None:
+        found[quota.names[-1]] = await _carried(scope, quota, watermark)
+    return {name: Tally(used, Decimal(0), watermark) for name, used in found.items()}
+
+
+async def _tallies(scope: Scope, quota: QuotaInForce) -> list[Tally]:
+    wanted = [(quota.of, name) for name in quota.names]
+    try:
+        found = await scope.live.tallies.tallies(wanted)
+    except UNREACHABLE:
+        found = []
+    known = [each for each in found if each is not None]
+    return known if len(known) == len(wanted) else await count(scope, quota)
+
+
+async def _carried(scope: Scope, quota: QuotaInForce, watermark: int) -> Decimal:
+    """What is left over from the windows before."""
+    grant, terms = quota.grant, quota.entitlement
+    earlier = windows_until(grant.reset, grant.life, quota.period.start, most=WINDOWS_MAX)
+    used = [
+        (await _used(scope, quota.meter, period, [quota.customer_id], watermark)).get(
+            CustomerId(quota.customer_id), Decimal(0)
+        )
+        for period in earlier
+    ]
+    return carried(
+        used,
+        quota=terms.quota or Decimal(0),
+        windows=terms.rollover_periods or 0,
+        cap=terms.rollover_cap,
+    )
+
+
+async def _used(
+    scope: Scope, meter: Meter, period: Period, customers: Sequence[UUID], watermark: int
+) -> dict[CustomerId, Decimal]:
+    usage = await queries.usage_by_customer(
+        scope, meter, period, watermark=watermark, customer_ids=customers
+    )
+    return {customer: each.quantity for customer, each in usage.items()}
 
 
 async def _advance(scope: Scope, segment: Confirmed) -> None:
+    tallies, number = scope.live.tallies, segment.segment_id
+    before = await tallies.progress()
+    # Tallies that were counted before a segment that nobody moved them on by are not trusted.
+    gap = before.gap if before.seen == segment.previous_id else segment.previous_id
+    await tallies.set_progress(Progress(number, before.seen, gap))
     by_customer: dict[UUID, list[StoredEvent]] = defaultdict(list)
     for event in segment.events:
         by_customer[event.customer_id].append(event)
-    for quota in await quotas_in_force(scope, by_customer.keys(), scope.now):
-        brought = list(_brought(by_customer[quota.customer_id], quota))
-        if not brought:
+    moved = await _moved(scope, segment, by_customer, gap)
+    holders = await tallies.holders([str(each) for each in by_customer])
+    for customer_id, events in by_customer.items():
+        of = str(customer_id)
+        names = [hold_name(event.idempotency_key) for event in events] if of in holders else []
+        if names or moved[of]:
+            await tallies.settle(of, scope.now, names=names, used=moved[of])
+    await tallies.set_progress(Progress(number, number, gap))
+
+
+async def _moved(
+    scope: Scope, segment: Confirmed, by_customer: Mapping[UUID, list[StoredEvent]], gap: int
+) -> dict[str, dict[str, Tally]]:
+    """The tallies that somebody asked for, after this segment; by customer and name."""
+    wanted = [
+        (quota, name, period)
+        for grant in await quota_grants(scope, by_customer.keys(), scope.now)
+        for quota in [grant.at(scope.now)]
+        for name, period in quota.counted.items()
+    ]
+    kept = await scope.live.tallies.tallies([(quota.of, name) for quota, name, _ in wanted])
+    moved: dict[str, dict[str, Tally]] = defaultdict(dict)
+    anew: dict[tuple[UUID, Period], list[tuple[QuotaInForce, str]]] = defaultdict(list)
+    for (quota, name, period), tally in zip(wanted, kept, strict=True):
+        brought = list(_brought(by_customer[quota.customer_id], quota.meter, period))
+        if tally is None or not brought:
             continue
         # What is shown is never below 0, so a sum that may fall below it cannot be added to.
-        is_floored = quota.meter.allows_negative
         counter = advanced(
-            None if is_floored else await _counter(scope, quota),
+            None if quota.meter.allows_negative else QuotaCounter(tally.used, tally.segment),
             aggregation=quota.meter.aggregation,
             contributions=sum(brought, Decimal(0)),
             largest=max(brought),
-            previous_segment=segment.previous_id,
+            previous_segment=gap,
             segment_id=segment.segment_id,
         )
         if counter is None:
-            counter = await _from_aggregate(scope, quota, segment.segment_id)
-        await _store(scope, quota, counter)
+            anew[quota.meter.id, period].append((quota, name))
+        else:
+            moved[quota.of][name] = replace(tally, used=counter.used, segment=counter.segment_id)
+            _tell_if_used_up(scope, quota, tally.used, counter.used)
+    for (_, period), quotas in anew.items():
+        for quota, name, used in await _counted_anew(scope, quotas, period, segment.segment_id):
+            moved[quota.of][name] = Tally(used, Decimal(0), segment.segment_id)
+    return moved
 
 
-def _brought(events: Iterable[StoredEvent], quota: QuotaInForce) -> Iterable[Decimal]:
-    rule = queries.rule_of(quota.meter)
+async def _counted_anew(
+    scope: Scope, quotas: Sequence[tuple[QuotaInForce, str]], period: Period, watermark: int
+) -> list[tuple[QuotaInForce, str, Decimal]]:
+    """Of quotas over one meter and period."""
+    found: dict[CustomerId, Decimal] = {}
+    meter = quotas[0][0].meter
+    for at in range(0, len(quotas), CUSTOMERS_AT_ONCE):
+        some = [quota.customer_id for quota, _ in quotas[at : at + CUSTOMERS_AT_ONCE]]
+        found |= await _used(scope, meter, period, some, watermark)
+    return [
+        (quota, name, found.get(CustomerId(quota.customer_id), Decimal(0)))
+        for quota, name in quotas
+    ]
+
+
+def _tell_if_used_up(scope: Scope, quota: QuotaInForce, before: Decimal, after: Decimal) -> None:
+    limit = quota.entitlement.quota or Decimal(0)
+    if before < limit <= after:
+        scope.live.announce(GATES, {"customerId": quota.of})
+
+
+def _brought(events: Iterable[StoredEvent], meter: Meter, period: Period) -> Iterable[Decimal]:
+    rule = queries.rule_of(meter)
     for event in events:
-        if event.type != rule.event_type or not quota.period.contains(event.occurred_at):
+        if event.type != rule.event_type or not period.contains(event.occurred_at):
             continue
         try:
             units = contribution(rule, _properties.decode(event.properties))
@@ -165,39 +348,3 @@ def _brought(events: Iterable[StoredEvent], quota: QuotaInForce) -> Iterable[Dec
             continue  # The meter is younger than the event; the aggregate leaves it out as well.
         if units is not None:
             yield units
-
-
-async def _from_aggregate(scope: Scope, quota: QuotaInForce, watermark: int) -> QuotaCounter:
-    usage = await queries.usage_by_customer(
-        scope, quota.meter, quota.period, watermark=watermark, customer_ids=[quota.customer_id]
-    )
-    found = usage.get(CustomerId(quota.customer_id))
-    return QuotaCounter(found.quantity if found else Decimal(0), watermark)
-
-
-async def _counter(scope: Scope, quota: QuotaInForce) -> QuotaCounter | None:
-    text = (await scope.live.counters(_name(quota))).get(quota.field)
-    if text is None:
-        return None
-    stored: dict[str, Any] = msgspec.json.decode(text)
-    return QuotaCounter(Decimal(stored["used"]), stored["segment"])
-
-
-async def _counter_or_none(scope: Scope, quota: QuotaInForce) -> QuotaCounter | None:
-    try:
-        return await _counter(scope, quota)
-    except UNREACHABLE:
-        return None
-
-
-async def _store(scope: Scope, quota: QuotaInForce, counter: QuotaCounter) -> None:
-    value = {"used": format(counter.used, "f"), "segment": counter.segment_id}
-    await scope.live.set_counters(
-        _name(quota),
-        {quota.field: msgspec.json.encode(value).decode()},
-        ttl_seconds=COUNTER_TTL_SECONDS,
-    )
-
-
-def _name(quota: QuotaInForce) -> str:
-    return f"quota:{quota.customer_id}"

@@ -1,7 +1,7 @@
 """Redis: hints, counters and the bounded live log. Whatever is lost here can be made again."""
 
-from collections.abc import Awaitable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -9,6 +9,7 @@ from aforo.sdk.ids import TenantId
 from aforo.storage.live_hub import Hub
 from aforo.storage.live_log import UNREACHABLE, LiveLog, Position
 from aforo.storage.live_topic import Follower, Wants
+from aforo.storage.tallies import Tallies, TenantTallies
 
 __all__ = ["UNREACHABLE", "Live", "TenantLive"]
 
@@ -30,10 +31,11 @@ class Live:
         self._reader = _client(url, answer_seconds=FOLLOW_TIMEOUT_SECONDS)
         self._log = LiveLog(self._writer, self._reader)
         self.hub = Hub(self._log, self._reader)
+        self._tallies = Tallies(url)
 
     def of(self, tenant_id: TenantId) -> "TenantLive":
         """What one tenant may touch."""
-        return TenantLive(self._redis, self._log, self.hub, tenant_id)
+        return TenantLive(self._log, self.hub, self._tallies.of(tenant_id), tenant_id)
 
     async def ping(self) -> None:
         """Raise `RedisError` where Redis cannot be reached."""
@@ -47,17 +49,20 @@ class Live:
     async def close(self) -> None:
         """Give the connections back."""
         await self.hub.close()
+        await self._tallies.close()
         for client in (self._redis, self._writer, self._reader):
             await client.aclose()
 
 
 class TenantLive:
-    """One tenant's counters and streams; every key starts with the tenant."""
+    """One tenant's tallies and streams; every key starts with the tenant."""
 
-    def __init__(self, redis: Redis, live_log: LiveLog, hub: Hub, tenant_id: TenantId) -> None:
-        self._redis = redis
+    def __init__(
+        self, live_log: LiveLog, hub: Hub, tallies: TenantTallies, tenant_id: TenantId
+    ) -> None:
         self._log = live_log
         self._hub = hub
+        self.tallies = tallies
         self._prefix = f"aforo:{tenant_id}:"
         self._pending: list[tuple[str, dict[str, Any]]] = []
 
@@ -80,18 +85,6 @@ class TenantLive:
         Numbers in its messages are exact. Raises: `Unavailable` where Redis cannot be reached.
         """
         return await self._hub.open(self._prefix + stream, after=after, wants=wants)
-
-    async def counters(self, name: str) -> dict[str, str]:
-        """All fields of a counter hash."""
-        found: Any = await cast("Awaitable[Any]", self._redis.hgetall(self._prefix + name))
-        return dict(found)
-
-    async def set_counters(self, name: str, fields: Mapping[str, str], *, ttl_seconds: int) -> None:
-        """Overwrite fields of a counter hash, and let it be forgotten in time."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._prefix + name, mapping=dict(fields))
-            pipe.expire(self._prefix + name, ttl_seconds)
-            await pipe.execute()
 
 
 def _client(url: str, *, answer_seconds: float) -> Redis:

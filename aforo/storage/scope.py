@@ -31,6 +31,7 @@ from aforo.storage.jobs import Job, JobName, JobState
 from aforo.storage.lately import Lately
 from aforo.storage.outbox import OutboxEvent, event_row
 from aforo.storage.refusals import Refusals
+from aforo.storage.remembered import CHANNEL, Remembered
 from aforo.storage.secrets import DataKey, MasterKey, WrappedKey
 from aforo.storage.tables import new_id
 from aforo.storage.together import Together
@@ -47,6 +48,8 @@ _THIS_TRANSACTION = sa.cast(sa.func.pg_current_xact_id(), sa.String)
 EVERYONE = "everyone"
 """In place of a customer's id: rows of all customers."""
 
+GATES = "gates"
+"""The live stream of the customers about whom decisions have changed."""
 _ACCOUNT = "aforo.account_id"
 _NO_TENANT = TenantId(UUID(int=0))
 
@@ -110,6 +113,13 @@ class Scope:
             traceparent=tracing.traceparent(),
         )
         await self.db.execute(row.on_conflict_do_nothing())
+
+    async def tell_gates(self, customer_id: UUID) -> None:
+        """What entitlement checks decide about a customer changes once this commits: every process
+        forgets what it remembers, and gateways that follow the changes are told."""
+        about = f"{self.tenant_id}:{customer_id}"
+        await self.db.execute(sa.select(sa.func.pg_notify(CHANNEL, about)))
+        self.live.announce(GATES, {"customerId": str(customer_id)})
 
     @property
     def actor(self) -> Actor | None:
@@ -186,6 +196,7 @@ class Runtime:
     refusals: Refusals = field(default_factory=Refusals)
     together: dict[Hashable, Together[Any, Any]] = field(default_factory=dict)
     """What the requests of this process have done in common."""
+    remembered: Remembered = field(default_factory=Remembered)
 
     @asynccontextmanager
     async def scope(
@@ -290,6 +301,7 @@ class Runtime:
     async def close(self) -> None:
         """Finish what runs beside requests, and give every connection back."""
         await self.background.close()
+        await self.remembered.close()
         await self.app.dispose()
         await self.cross_tenant.dispose()
         await self.live.close()

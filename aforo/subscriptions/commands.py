@@ -172,6 +172,7 @@ async def register_customer_key(
         field="key",
     )
     await add_unique(scope, row, taken=taken)
+    await scope.tell_gates(customer_id)
     return row
 
 
@@ -280,6 +281,7 @@ async def _schedule_bill_run(scope: Scope, until: datetime) -> None:
 
 
 async def _publish(scope: Scope, kind: EventType, subscription: Subscription) -> None:
+    await scope.tell_gates(subscription.customer_id)
     await scope.publish(
         kind,
         object_id=subscription.id,

@@ -35,7 +35,7 @@ class Permission(StrEnum):
     INGEST = "ingest"
     """Send usage events, and nothing else."""
     CHECK = "check"
-    """Ask whether a customer may use something, and nothing else."""
+    """Ask whether a customer may use something, hold units of it, and nothing else."""
 
 
 class Role(StrEnum):

@@ -298,3 +298,28 @@ async def test_the_contents_of_offerings_take_four_statements(
         assert [each.meters[one.meter_id].code for one in each.lines if one.meter_id] == ["tokens"]
         assert each.rate_plan.currency == "USD"
         assert each.entitlements == ()
+
+
+async def test_the_terms_of_a_quota_are_kept_as_they_were_given(graphql: GraphQL) -> None:
+    meter_id = await made(graphql, "createMeter", **meter())
+    given = {
+        "quota": "100",
+        "policy": "BLOCK",
+        "ratePerSecond": "2.5",
+        "reset": "CALENDAR",
+        "resetUnit": "MONTH",
+        "resetSeconds": None,
+        "rolloverPeriods": 3,
+        "rolloverCap": "50",
+        "whenUnavailable": "CLOSED",
+    }
+    named = {"code": "calls", "name": "Calls", "kind": "QUOTA", "meterId": meter_id}
+    id_ = await made(graphql, "createEntitlement", **named, **given)
+    fields = " ".join(given)
+    query = f"query($id: ID!) {{ node(id: $id) {{ ... on Entitlement {{ {fields} }} }} }}"
+    assert await graphql(query, id=id_) == {"node": given}
+    gate = await made(graphql, "createEntitlement", code="sso", name="SSO", kind="BOOLEAN")
+    assert (await graphql(query, id=gate))["node"] == {
+        **dict.fromkeys(given),
+        "whenUnavailable": "OPEN",
+    }

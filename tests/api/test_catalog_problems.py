@@ -150,6 +150,12 @@ async def test_a_plan_with_a_wrong_line_is_refused_and_not_written(
             "meterId",
         ),
         (
+            "createEntitlement",
+            {"code": "q", "name": "Q", "kind": "BOOLEAN", "policy": "BLOCK"},
+            "INVALID",
+            "policy",
+        ),
+        (
             "createDiscount",
             {"code": "d", "name": "D", "kind": "PERCENTAGE", "rate": "1.5"},
             "INVALID",

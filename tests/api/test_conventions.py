@@ -33,6 +33,7 @@ VERBS = {
     "ingest": "usage events, each of which is taken or not for itself",
     "invite": "a person who is not there yet",
     "register": "something that exists elsewhere",
+    "release": "who was held back",
     "remove": "a person or a part of a thing",
     "replay": "many messages once more",
     "resend": "the same message once more",

@@ -59,6 +59,11 @@ ROUTES = OF_PEOPLE | {
     "/healthz",
     "/readyz",
     "/schema.graphql",
+    "/v1/entitlements/check",
+    "/v1/entitlements/consume",
+    "/v1/entitlements/reserve",
+    "/v1/entitlements/finalise",
+    "/v1/entitlements/release",
     "/v1/events",
     "/v1/persisted-documents",
 }

@@ -60,6 +60,7 @@ LEFT_OUT = {
         "tier",
     ),
     *("action", "since", "until"),
+    *("resetUnit", "resetSeconds", "rolloverPeriods", "rolloverCap"),
 }
 """Optional arguments that would contradict the ids, or keep the request from the look-up."""
 
@@ -95,6 +96,7 @@ SAMPLES: dict[str, Any] = {
 SAMPLES_OF: dict[str, dict[str, Any]] = {
     "UsageFilterInput": {"properties": []},
     "CreateWalletInput": {"currency": "EUR"},
+    "ReleaseCustomerInput": {"kind": "THROTTLE"},
     "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},
     "SetIdentityProviderInput": {
         "issuer": "https://sso.example.com",

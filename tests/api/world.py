@@ -201,6 +201,8 @@ async def _sell(graphql: GraphQL, mark: str) -> dict[str, str]:
         key=CUSTOMER_KEY % mark,
         validFrom="2026-10-01T00:00:00Z",
     )
+    # Of its rates, and not blocked: the rest of the world goes on.
+    await make("Restraint", "setThrottle", customerId=customer_id, reason=mark, percent=99)
     wallet_id = await make(
         "Wallet", "createWallet", customerId=customer_id, currency="USD", name=mark
     )

@@ -15,7 +15,7 @@ from aforo.billing import queries
 from aforo.billing.commands import create_wallet, grant_credit
 from aforo.billing.models import InvoiceState, Wallet, WalletEntry, WalletGrant
 from aforo.billing.settle import settle
-from aforo.billing.wallets import entries_of, locked_wallets
+from aforo.billing.wallets import draw, locked_wallets
 from aforo.sdk import Conflict, Invalid, NotFound, TenantId, UnknownCurrency
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
@@ -156,14 +156,14 @@ async def test_concurrent_settlements_never_overdraw(
     (invoice,) = await invoices_of(runtime, tenant_id)
     purse = (trade.customers["a"], "USD")
 
-    async def draw(amount: Decimal) -> Decimal:
+    async def settled(amount: Decimal) -> Decimal:
         async with runtime.scope(tenant_id) as scope:
             held = (await locked_wallets(scope, [purse]))[purse]
             split = settle(amount, held.state, mode=BillingMode.HYBRID, at=scope.now)
-            scope.db.add_all(entries_of(held.wallet_id, invoice.id, split.draws))
+            await draw(scope, held.wallet_id, invoice, split.draws)
             return split.from_wallet
 
-    drawn = await asyncio.gather(*(draw(D(9)) for _ in range(10)))
+    drawn = await asyncio.gather(*(settled(D(9)) for _ in range(10)))
     assert sorted(drawn) == [0, 0, 0, 0, 5, 9, 9, 9, 9, 9]
     assert await balance_of(runtime, tenant_id, trade.wallets["a"]) == 0
 

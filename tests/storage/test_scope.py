@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
@@ -31,6 +32,7 @@ from aforo.storage.migrate import migrate
 from aforo.storage.postgres import APP_ROLE
 from aforo.storage.scope import Runtime, open_runtime
 from aforo.storage.tables import new_id
+from aforo.storage.tallies import Tally
 
 SECRET = "what only its owner may see"
 
@@ -366,17 +368,19 @@ async def test_redis_keys_of_a_scope_start_with_its_tenant(
     runtime: Runtime, ours: TenantId, theirs: TenantId
 ) -> None:
     async with runtime.scope(theirs) as scope:
-        await scope.live.set_counters("quota:acme", {"units": "7"}, ttl_seconds=60)
+        tallies = {"units": Tally(Decimal(7), Decimal(0), 1)}
+        await scope.live.tallies.settle("acme", scope.now, used=tallies)
         scope.live.announce("signals", {"id": "first"})
     async with runtime.scope(ours) as scope:
-        assert await scope.live.counters("quota:acme") == {}
+        assert await scope.live.tallies.tallies([("acme", "units")]) == [None]
     async with runtime.scope(theirs) as scope:
-        assert await scope.live.counters("quota:acme") == {"units": "7"}
+        [tally] = await scope.live.tallies.tallies([("acme", "units")])
+        assert tally == tallies["units"]
         follower = await scope.live.follow("signals", after=START)
         assert (await anext(aiter(follower))).data == {"id": "first"}
         follower.close()
     async with Redis.from_url(runtime.settings.redis_url, decode_responses=True) as redis:
         keys = {key async for key in redis.scan_iter(f"*{theirs}*")}
-        assert keys == {f"aforo:{theirs}:quota:acme", f"aforo:{theirs}:signals"}
+        assert keys == {f"aforo:{theirs}:tally:acme:units", f"aforo:{theirs}:signals"}
         ((_, entry),) = await redis.xrange(f"aforo:{theirs}:signals")
         assert json.loads(entry["m"]) == {"id": "first"}

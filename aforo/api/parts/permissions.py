@@ -82,6 +82,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Customer": Permission.CUSTOMERS_READ,
         "CustomerKey": Permission.CUSTOMERS_READ,
         "CustomerSubscription": Permission.CUSTOMERS_READ,
+        "Restraint": Permission.CUSTOMERS_READ,
         "Team": Permission.CUSTOMERS_READ,
         "Event": Permission.USAGE_READ,
         "QuarantinedEvent": Permission.USAGE_READ,

@@ -28,7 +28,8 @@ PORTAL: Mapping[str, frozenset[str]] = MappingProxyType(
                 "offering discounts"
             ),
             "Discount": "id code name kind rate amount currency",
-            "Entitlement": "id code name kind quota meter",
+            "Entitlement": "id code name kind quota policy reset resetUnit resetSeconds "
+            "rolloverPeriods rolloverCap meter",
             "Event": ("eventId idempotencyKey type occurredAt receivedAt properties customer"),
             "Invoice": (
                 "id state number currency periodStart periodEnd subtotal discount tax total "

@@ -18,7 +18,7 @@ EVENTS_OF_A_BATCH = 1_000
 RATES_MAX = 1_000
 _OF_TENANT = "-tenant"
 """Marks the buckets that all callers of a tenant share."""
-_UNITS = {"graphql": "points of cost", "events": "events"}
+_UNITS = {"graphql": "points of cost", "events": "events", "checks": "entitlement checks"}
 
 
 async def policy_of(runtime: Runtime, caller: Caller) -> Policy:
@@ -56,6 +56,16 @@ async def take_events(runtime: Runtime, caller: Caller, events: int) -> Mapping[
     rate = _rate(policy.events_per_second or most, at_least=EVENTS_OF_A_BATCH)
     of_tenant = _times(_rate(most, at_least=EVENTS_OF_A_BATCH), runtime.settings.tenant_rate_factor)
     return await _take(runtime, caller, "events", (rate, of_tenant), max(events, 0))
+
+
+async def take_checks(runtime: Runtime, caller: Caller) -> Mapping[str, str]:
+    """Count an entitlement check, apart from events but by the same rate: whoever may send so much
+    usage may ask as often. Gives headers for its answer. Raises `Refused` with 429."""
+    policy = await policy_of(runtime, caller)
+    most = runtime.settings.events_per_second
+    rate = _rate(policy.events_per_second or most, at_least=EVENTS_OF_A_BATCH)
+    of_tenant = _times(_rate(most, at_least=EVENTS_OF_A_BATCH), runtime.settings.tenant_rate_factor)
+    return await _take(runtime, caller, "checks", (rate, of_tenant), 1)
 
 
 async def _take(

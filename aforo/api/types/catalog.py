@@ -13,7 +13,16 @@ from aforo.api.parts.fields import field, publish_enum
 from aforo.api.parts.relay import Node
 from aforo.api.parts.scalars import JSON
 from aforo.catalog import models, queries
-from aforo.catalog.models import Aggregation, DiscountKind, EntitlementKind, Interval
+from aforo.catalog.models import (
+    Aggregation,
+    CalendarUnit,
+    DiscountKind,
+    EntitlementKind,
+    Interval,
+    QuotaPolicy,
+    QuotaReset,
+    WhenUnavailable,
+)
 
 publish_enum(
     Aggregation,
@@ -28,7 +37,36 @@ publish_enum(
     EntitlementKind,
     "What an entitlement grants.",
     BOOLEAN="A feature, or not.",
-    QUOTA="So many units of a meter per billing period.",
+    QUOTA="So many units of a meter, until it begins anew.",
+)
+publish_enum(
+    QuotaPolicy,
+    "What becomes of usage beyond a quota.",
+    OVERAGE="It is allowed, and billed as the rate plan says.",
+    BLOCK="The entitlement check says no.",
+)
+publish_enum(
+    WhenUnavailable,
+    "What an entitlement check answers where nobody can say how much was used.",
+    OPEN="Yes.",
+    CLOSED="No.",
+)
+publish_enum(
+    QuotaReset,
+    "When a quota begins anew.",
+    BILLING_PERIOD="With each billing period of the subscription.",
+    CALENDAR="With each hour, day, week or month in the customer's time zone.",
+    FIXED="Every so many seconds from the start of the subscription.",
+    SLIDING="Never all at once: what was used so many seconds ago counts no longer.",
+    NEVER="Never: it is for the life of the subscription.",
+)
+publish_enum(
+    CalendarUnit,
+    "Stretches of the calendar, in the customer's time zone.",
+    HOUR="From one full hour to the next.",
+    DAY="From midnight to midnight.",
+    WEEK="From the midnight before Monday to the next.",
+    MONTH="From the midnight before the first to the next.",
 )
 publish_enum(
     DiscountKind,
@@ -194,7 +232,27 @@ class Entitlement(Node):
     name: str = strawberry.field(description="Its name for people.")
     kind: EntitlementKind = strawberry.field(description="What it grants.")
     quota: Decimal | None = strawberry.field(
-        description="Units per billing period; usage beyond it is overage. Null for BOOLEAN."
+        description="Units until it begins anew. Null, as what follows, for BOOLEAN."
+    )
+    policy: QuotaPolicy | None = strawberry.field(description="What becomes of usage beyond it.")
+    rate_per_second: Decimal | None = strawberry.field(
+        description="The usual rate in units, which a throttle lowers; null where none was set."
+    )
+    reset: QuotaReset | None = strawberry.field(description="When it begins anew.")
+    reset_unit: CalendarUnit | None = strawberry.field(
+        description="For CALENDAR: which stretch of it."
+    )
+    reset_seconds: int | None = strawberry.field(
+        description="For FIXED and SLIDING: how long a window is."
+    )
+    rollover_periods: int | None = strawberry.field(
+        description="For how many months units that were left over are good; null: not at all."
+    )
+    rollover_cap: Decimal | None = strawberry.field(
+        description="The most units that are carried on; null: as many as there are."
+    )
+    when_unavailable: WhenUnavailable = strawberry.field(
+        description="What a check answers where nobody can say how much was used."
     )
     created_at: datetime = strawberry.field(description="When it was created.")
 
@@ -208,6 +266,14 @@ class Entitlement(Node):
             name=row.name,
             kind=row.kind,
             quota=row.quota,
+            policy=row.policy,
+            rate_per_second=row.rate_per_second,
+            reset=row.reset,
+            reset_unit=row.reset_unit,
+            reset_seconds=row.reset_seconds,
+            rollover_periods=row.rollover_periods,
+            rollover_cap=row.rollover_cap,
+            when_unavailable=row.when_unavailable,
             created_at=row.created_at,
         )
 

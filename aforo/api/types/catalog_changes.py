@@ -21,7 +21,17 @@ from aforo.api.types.catalog import (
     RatePlan,
 )
 from aforo.catalog import commands
-from aforo.catalog.models import Aggregation, DiscountKind, EntitlementKind, Interval
+from aforo.catalog.models import (
+    Aggregation,
+    CalendarUnit,
+    DiscountKind,
+    EntitlementKind,
+    Interval,
+    QuotaPolicy,
+    QuotaReset,
+    WhenUnavailable,
+)
+from aforo.catalog.quota_terms import QuotaTerms
 from aforo.catalog.validate import Filter
 from aforo.sdk import Invalid
 from aforo.tenants.permissions import Permission
@@ -112,7 +122,34 @@ class CreateEntitlementInput:
         default=None, description="The meter that a QUOTA limits."
     )
     quota: Decimal | None = strawberry.field(
-        default=None, description="Units per billing period of a QUOTA."
+        default=None, description="Units of a QUOTA, until it begins anew."
+    )
+    when_unavailable: WhenUnavailable = strawberry.field(
+        default=WhenUnavailable.OPEN,
+        description="What a check answers where nobody can say how much was used.",
+    )
+    policy: QuotaPolicy | None = strawberry.field(
+        default=None, description="What becomes of usage beyond a QUOTA; OVERAGE unless given."
+    )
+    rate_per_second: Decimal | None = strawberry.field(
+        default=None, description="The usual rate of a QUOTA in units, which a throttle lowers."
+    )
+    reset: QuotaReset | None = strawberry.field(
+        default=None, description="When a QUOTA begins anew; BILLING_PERIOD unless given."
+    )
+    reset_unit: CalendarUnit | None = strawberry.field(
+        default=None, description="For CALENDAR: which stretch of it."
+    )
+    reset_seconds: int | None = strawberry.field(
+        default=None, description="For FIXED and SLIDING: how long a window is, at most 366 days."
+    )
+    rollover_periods: int | None = strawberry.field(
+        default=None,
+        description="For how many months, 1 to 12, units that were left over are good; for "
+        "BILLING_PERIOD and MONTH. They are consumed before the quota itself, the oldest first.",
+    )
+    rollover_cap: Decimal | None = strawberry.field(
+        default=None, description="The most units that are carried on, of all months together."
     )
 
 
@@ -244,6 +281,16 @@ class CatalogMutation:
                 kind=input.kind,
                 meter_id=optional_id("Meter", input.meter_id, field="meterId"),
                 quota=input.quota,
+                when_unavailable=input.when_unavailable,
+                terms=QuotaTerms(
+                    policy=input.policy,
+                    rate_per_second=input.rate_per_second,
+                    reset=input.reset,
+                    reset_unit=input.reset_unit,
+                    reset_seconds=input.reset_seconds,
+                    rollover_periods=input.rollover_periods,
+                    rollover_cap=input.rollover_cap,
+                ),
             )
         return Entitlement.from_row(row)
 

@@ -13,12 +13,16 @@ from aforo.metering.quota import QuotaUse as Use
 from aforo.metering.quotas import QuotaInForce, quota_uses
 
 
-@strawberry.type(description="A quota of a customer in the running billing period, and its use.")
+@strawberry.type(description="A quota of a customer in its running period, and its use.")
 class QuotaUse:
     entitlement: Entitlement = strawberry.field(description="What grants it.")
     period_start: datetime = strawberry.field(description="The first moment of the period.")
-    period_end: datetime = strawberry.field(description="When it starts anew.")
-    limit: Decimal = strawberry.field(description="Units that are included.")
+    period_end: datetime | None = strawberry.field(
+        description="When it starts anew; null where it never does."
+    )
+    limit: Decimal = strawberry.field(
+        description="Units that are included, with those that are carried on."
+    )
     used: Decimal = strawberry.field(
         description="Units used so far, by the live counter; invoices count the events anew."
     )
@@ -30,7 +34,7 @@ class QuotaUse:
         return cls(
             entitlement=Entitlement.from_row(quota.entitlement),
             period_start=quota.period.start,
-            period_end=quota.period.end,
+            period_end=quota.window.resets_at,
             limit=use.limit,
             used=use.used,
             remaining=use.remaining,
