@@ -33,7 +33,12 @@ def sources(*patterns: str) -> list[Path]:
 CORE = sources("aforo/**/*.py")
 PLUGGED = [path for path in sources("plugins/*/**/*.py") if "tests" not in path.parts]
 WRITTEN = sources(
-    "aforo/**/*.py", "benchmarks/**/*.py", "migrations/**/*.py", "plugins/**/*.py", "tests/**/*.py"
+    "aforo/**/*.py",
+    "benchmarks/**/*.py",
+    "clients/**/*.py",
+    "migrations/**/*.py",
+    "plugins/**/*.py",
+    "tests/**/*.py",
 )
 
 

@@ -29,7 +29,14 @@ from aforo.settings import PREFIX, Settings
 from aforo.storage import live_hub, live_log, live_topic
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("plugins/*/README.md"),
+        *ROOT.glob("clients/**/README.md"),
+    ]
+)
 EXAMPLE = ROOT / "plugins/aforo-example/aforo_example/__init__.py"
 PLUGIN_PAGES = {kind.word: ROOT / "docs/plugins" / PAGES_OF[kind.word] for kind in KINDS.values()}
 

@@ -24,6 +24,10 @@ from tests.clients.node import MODULES, Ended, Node, run
 
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/frontend/*.md")])
 
+TYPESCRIPT_CLIENT = ROOT / "clients/typescript/aforo.ts"
+PYTHON_CLIENT = ROOT / "clients/python"
+"""The clients, which a reader has installed, or copied beside the program."""
+
 NO_TOPIC = {
     "docs/README.md": "the index",
     "docs/architecture.md": "how it works inside",
@@ -117,6 +121,7 @@ async def test_the_programs_in_typescript_are_typescript(node: Node, tmp_path: P
         if program.language == "ts":
             name = re.sub(r"\W", "-", str(program))
             (tmp_path / f"{name}.ts").write_text(program.text)
+    shutil.copy(TYPESCRIPT_CLIENT, tmp_path)
     (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))
     (tmp_path / "node_modules").symlink_to(MODULES)
     await node.passes("tsc", "--project", ".", folder=tmp_path)
@@ -150,6 +155,7 @@ class Sandboxes:
         folder = self._folder / re.sub(r"\W", "-", page)
         folder.mkdir()
         (folder / "node_modules").symlink_to(MODULES)
+        shutil.copy(TYPESCRIPT_CLIENT, folder)
         return folder
 
     async def work(self) -> None:
@@ -197,7 +203,8 @@ async def run_sh(program: Program, _node: Node, address: Address, folder: Path) 
 
 async def run_ts(program: Program, node: Node, address: Address, folder: Path) -> Ended:
     (folder / f"{program.line}.ts").write_text(program.text)
-    build = ("--format=esm", "--target=node20", f"--outfile={program.line}.mjs")
+    build = ("--bundle", "--packages=external", "--format=esm", "--target=node20")
+    build += (f"--outfile={program.line}.mjs",)
     await node.passes("esbuild", f"{program.line}.ts", *build, "--log-level=error", folder=folder)
     return await node.run(
         "node",
@@ -215,7 +222,7 @@ async def run_python(program: Program, _node: Node, address: Address, folder: Pa
         "-W",
         "error",
         f"{program.line}.py",
-        environment=address.environment,
+        environment={**address.environment, "PYTHONPATH": str(PYTHON_CLIENT)},
         folder=folder,
         seconds=SECONDS_MAX,
     )
