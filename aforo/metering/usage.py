@@ -259,12 +259,13 @@ class _Reading:
                     events="count()",
                     columns=sums.of_events,
                 )
-        yield _Part(
-            event_rows(rule, f"segment_id > {{through:UInt64}} AND {IN_PERIOD}"),
-            at="at",
-            events="count()",
-            columns=sums.of_events,
-        )
+        if rolled.through < self.of.watermark or not rolled.span_ids:
+            yield _Part(
+                event_rows(rule, f"segment_id > {{through:UInt64}} AND {IN_PERIOD}"),
+                at="at",
+                events="count()",
+                columns=sums.of_events,
+            )
 
     def _conditions(self) -> str:
         return " AND ".join(
