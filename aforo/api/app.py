@@ -19,6 +19,7 @@ from aforo.api.auth.oidc import SignOn
 from aforo.api.auth.origin import origin_of
 from aforo.api.auth.requests import Refused
 from aforo.api.cors import Cors
+from aforo.api.gate_changes import changes
 from aforo.api.health import Health
 from aforo.api.ingest.route import events
 from aforo.api.observe import Observed
@@ -50,6 +51,7 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
             WebSocketRoute("/graphql", GraphQLWebSocket(service)),
             Route("/v1/events", events, methods=["POST"]),
             *entitlements.routes(),
+            Route("/v1/entitlements/changes", changes, methods=["GET"]),
             Route("/v1/persisted-documents", PersistedUpload(documents).post, methods=["POST"]),
             Route("/schema.graphql", SchemaFile(runtime).get, methods=["GET"]),
             *auth.routes(),

@@ -208,6 +208,7 @@ def _text(given: Mapping[str, Any], name: str, *, length_max: int) -> str | None
 def _told(decision: Decision) -> dict[str, Any]:
     use = decision.use
     return {
+        "customer": decision.customer,
         "allowed": decision.allowed,
         "reason": decision.reason.value,
         "limit": _number(use.limit if use else None),

@@ -32,6 +32,8 @@ class Decision:
     """An answer."""
 
     reason: Reason
+    customer: str | None = None
+    """The tenant's own id of whom it is about; None for one that is not known."""
     version: str = ""
     use: QuotaUse | None = None
     resets_at: datetime | None = None

@@ -161,6 +161,7 @@ async def _case(runtime: Runtime, tenant_id: TenantId, ask: Ask) -> _Case | Deci
         return _Case(runtime, tenant_id, ask, now, standing, quota, found.throttle)
     return Decision(
         reason=found,
+        customer=standing.external_id if standing else None,
         version=standing.version if standing else "",
         max_age_seconds=max_age_seconds(
             found,
@@ -289,6 +290,7 @@ async def _answer(
     use = quota.use(tallies, with_held=True) if quota and tallies else None
     return Decision(
         reason=reason,
+        customer=case.standing.external_id,
         version=case.standing.version,
         use=use,
         resets_at=quota.window.resets_at if quota else None,

@@ -68,6 +68,7 @@ async def standing_of(
     prepaid = any(plan.mode is BillingMode.PREPAID for plan in plans)
     standing = Standing(
         customer_id=customer.id,
+        external_id=customer.external_id,
         version="",
         plans=tuple(plans),
         restraints=tuple([_in_force(row) for row in await _restraints(scope, customer.id)]),

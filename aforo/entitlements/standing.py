@@ -59,6 +59,7 @@ class Standing:
     """One customer, by any name, with what there is to decide by."""
 
     customer_id: UUID
+    external_id: str
     version: str
     """Another one where anything of it is another."""
     plans: tuple[Plan, ...]

@@ -43,6 +43,7 @@ async def test_a_quota_is_answered_with_its_numbers(graphql: GraphQL, ask: Ask) 
     version = answer.pop("version")
     assert version
     assert answer == {
+        "customer": "acme",
         "allowed": True,
         "reason": "OK",
         "limit": "100",

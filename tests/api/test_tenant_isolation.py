@@ -59,6 +59,7 @@ ROUTES = OF_PEOPLE | {
     "/healthz",
     "/readyz",
     "/schema.graphql",
+    "/v1/entitlements/changes",
     "/v1/entitlements/check",
     "/v1/entitlements/consume",
     "/v1/entitlements/reserve",

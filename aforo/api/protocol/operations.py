@@ -186,9 +186,26 @@ class GraphQLService:
             remembers=False,
             resume_after=resume_after,
         )
-        return Subscription(context, self._answers(operation, context))
+        return self.follow(context, self._results(operation, context))
 
-    async def _answers(self, operation: Operation, context: Context) -> AsyncGenerator[Answer]:
+    def follow(self, context: Context, answers: AsyncGenerator[Answer]) -> "Subscription":
+        """Begin a stream of answers of any kind, among all that are open here."""
+        return Subscription(context, self._counted(context, answers))
+
+    async def _results(self, operation: Operation, context: Context) -> AsyncGenerator[Answer]:
+        started = await self._documents.subscribe(operation, context)
+        if isinstance(started, ExecutionResult):
+            yield _answer(started, context.request_id)
+            return
+        try:
+            async for result in started:
+                yield _told(_answer(result, context.request_id), context)
+        finally:
+            await started.aclose()  # type: ignore[attr-defined]
+
+    async def _counted(
+        self, context: Context, answers: AsyncGenerator[Answer]
+    ) -> AsyncGenerator[Answer]:
         places = rooms(context.caller)
         if any(self._streams[whose] >= most for whose, most in places.items()):
             full = StreamLimitReached("this server has no room for another subscription; try later")
@@ -197,15 +214,8 @@ class GraphQLService:
         self._streams.update(places.keys())
         STREAMS.inc()
         try:
-            started = await self._documents.subscribe(operation, context)
-            if isinstance(started, ExecutionResult):
-                yield _answer(started, context.request_id)
-                return
-            try:
-                async for result in started:
-                    yield _told(_answer(result, context.request_id), context)
-            finally:
-                await started.aclose()  # type: ignore[attr-defined]
+            async for answer in answers:
+                yield answer
         except FellBehind as error:
             assert context.followed is not None, "only who follows a stream can be behind"
             told = context.followed.farewell(error)
@@ -214,6 +224,7 @@ class GraphQLService:
             wrapped = GraphQLError(str(error), original_error=error)
             yield answer_to(wrapped, context.request_id)
         finally:
+            await answers.aclose()
             self._streams.subtract(places.keys())
             for whose in places:
                 if not self._streams[whose]:
