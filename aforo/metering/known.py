@@ -22,6 +22,8 @@ from aforo.subscriptions.queries import active_subscriptions, resolve
 
 BOUNDS = Bounds(round_max=100, waiting_max=2_000)
 """In batches."""
+NAMES_MAX = 500
+"""Customers and keys that are looked for again before anybody names them."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,14 @@ class _Found:
     @property
     def known(self) -> Known:
         return Known(self.meters, self.rates, Hierarchy(self.customers, self.keys), self.lives)
+
+    @property
+    def names(self) -> "_Asked":
+        """What it was found by, if that is not too much to be looked for all at once."""
+        many = len(self.customers) + len(self.keys) > NAMES_MAX
+        if many:
+            return _Asked(frozenset(), frozenset(), frozenset())
+        return _Asked(frozenset(self.meters), frozenset(self.customers), frozenset(self.keys))
 
     def add(self, other: "_Found") -> None:
         self.meters |= other.meters
@@ -68,6 +78,8 @@ class _Kept:
     found: _Found
     reads: Together[_Asked, _Found]
     """Requests that come at the same time ask the same."""
+    wanted: list[_Asked]
+    """What was asked for before, until it is looked for again."""
 
 
 async def known_of(
@@ -80,7 +92,10 @@ async def known_of(
     kept = _kept(runtime, tenant_id)
     asked = _asked(events, key_hashes).beyond(kept.found)
     if any(asked):
-        kept.found.add(await kept.reads.do(asked))
+        # Together with what the next ones will ask for: one look instead of one for each.
+        several = _all_of([asked, *kept.wanted])
+        kept.wanted.clear()
+        kept.found.add(await kept.reads.do(several))
     return kept.found.known
 
 
@@ -101,7 +116,8 @@ def _kept(runtime: Runtime, tenant_id: TenantId) -> _Kept:
     if kept is None:
         mark = runtime.lately.mark(now)
         reads = Together(partial(_read, runtime, tenant_id), bounds=BOUNDS, name="ingestion")
-        kept = _Kept(_Found(), reads)
+        last: _Kept | None = runtime.lately.last(name)
+        kept = _Kept(_Found(), reads, [last.found.names] if last else [])
         runtime.lately.keep(name, kept, tenant_id=tenant_id, mark=mark)
     return kept
 
@@ -114,19 +130,25 @@ def _asked(events: Sequence[SentEvent], key_hashes: Mapping[str, bytes]) -> _Ask
     )
 
 
+def _all_of(several: Sequence[_Asked]) -> _Asked:
+    types, customers, key_hashes = zip(*several, strict=True)
+    return _Asked(
+        frozenset().union(*types),
+        frozenset().union(*customers),
+        frozenset().union(*key_hashes),
+    )
+
+
 async def _read(
     runtime: Runtime, tenant_id: TenantId, several: Sequence[_Asked]
 ) -> Sequence[_Found]:
     """What all of them ask for, which is given to each."""
+    asked = _all_of(several)
     async with runtime.scope(tenant_id) as scope:
-        meters = await queries.meter_rules(scope, {name for one in several for name in one.types})
+        meters = await queries.meter_rules(scope, asked.types)
         rules = [rule for rules in meters.values() for rule in rules]
         rates = await queries.cost_rates(scope, rules)
-        hierarchy = await resolve(
-            scope,
-            {name for one in several for name in one.customers},
-            {key_hash for one in several for key_hash in one.key_hashes},
-        )
+        hierarchy = await resolve(scope, asked.customers, asked.key_hashes)
         lives = await active_subscriptions(scope, hierarchy.customer_ids)
     found = _Found(meters, rates, dict(hierarchy.customers), dict(hierarchy.keys), dict(lives))
     return [found] * len(several)

@@ -99,7 +99,12 @@ class Lately:
         # Both clocks: the one of the application may be set, and moved in a sandbox.
         is_recent = time.monotonic() - mark.seconds < KEPT_SECONDS and abs(now - mark.now) < _KEPT
         if not is_recent or CHANGES.last(entry.tenant_id) > mark.change:
-            del self._entries[key]
             return None
         self._entries.move_to_end(key)
         return entry.value
+
+    def last(self, key: Hashable) -> Any:
+        """What was kept under the key, also if it is good for nothing any more but as a hint of
+        what will be asked for next; else None."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.value
