@@ -32,6 +32,7 @@ from aforo.signals import commands as signals
 from aforo.storage import audit_chain, idempotency, queue
 from aforo.storage.actors import Actor, ActorKind
 from aforo.storage.jobs import JobName
+from aforo.storage.rests import Rests
 from aforo.storage.scope import Runtime, Scope
 from aforo.telemetry.metrics import BACKLOG, BACKLOG_AGE
 from aforo.telemetry.metrics import JOBS as JOBS_DONE
@@ -44,7 +45,12 @@ BACKLOG_SECONDS = 10.0
 FORGET_SECONDS = 600.0
 AUDIT_PAUSE_SECONDS = 1.0
 SEALER_PAUSE_SECONDS = 0.2
+FULL_ROUND_EVENTS = sealer.SEGMENT_EVENTS_MAX // 2
+"""After a round with fewer it waits for more to come: a segment costs as much for one event."""
 RETRY_SECONDS = 1.0
+REST_TIMES = 9.0
+"""A tenth of the time is enough for work that is never done with."""
+REST_SECONDS_MAX = 10.0
 DRAIN_ROUNDS_MAX = 100
 DRAIN_PAUSES_MAX = 20
 DRAIN_PAUSE_SECONDS = 0.05
@@ -63,16 +69,20 @@ class JobKind:
     body: Body
     tries_max: int
     timeout_seconds: int
+    rests: bool = False
+    """Whether it rests after each time, because more of the same is asked for all the while."""
 
 
 JOBS: dict[JobName, JobKind] = {}
 
 
-def job(name: JobName, *, tries_max: int, timeout_seconds: int) -> Callable[[Body], Body]:
+def job(
+    name: JobName, *, tries_max: int, timeout_seconds: int, rests: bool = False
+) -> Callable[[Body], Body]:
     """Register the body of a job: it gets an open scope, and its arguments as they were stored."""
 
     def register(body: Body) -> Body:
-        JOBS[name] = JobKind(body, tries_max, timeout_seconds)
+        JOBS[name] = JobKind(body, tries_max, timeout_seconds, rests)
         return body
 
     return register
@@ -90,7 +100,7 @@ async def bill_due(scope: Scope, until: str) -> None:
     await billing.bill_due(scope, datetime.fromisoformat(until))
 
 
-@job(JobName.DETECT_SIGNALS, tries_max=5, timeout_seconds=60)
+@job(JobName.DETECT_SIGNALS, tries_max=5, timeout_seconds=60, rests=True)
 async def detect_signals(
     scope: Scope, customer_ids: list[str], watermark: int, detector: str | None = None
 ) -> None:
@@ -127,9 +137,10 @@ async def run(runtime: Runtime) -> None:
 
     Cancelled, it lets running jobs finish for a while, and hands the others back.
     """
+    rests = Rests(times=REST_TIMES, seconds_max=REST_SECONDS_MAX)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_patiently("jobs", lambda: _serve_jobs(runtime)))
-        tasks.create_task(_patiently("relay", lambda: _relay(runtime)))
+        tasks.create_task(_patiently("jobs", lambda: _serve_jobs(runtime, rests)))
+        tasks.create_task(_patiently("relay", lambda: _relay(runtime, rests)))
         tasks.create_task(_patiently("sealer", lambda: _seal(runtime)))
         tasks.create_task(_patiently("webhooks", lambda: courier.run(runtime)))
         tasks.create_task(_patiently("backlog", lambda: _measure_backlog(runtime)))
@@ -174,7 +185,9 @@ async def _waits_to_be_sealed(runtime: Runtime) -> bool:
         return (await backlog.unsealed_events(db)).count > 0
 
 
-async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
+async def execute(
+    runtime: Runtime, tenant_id: TenantId, job_id: JobId, *, rests: Rests | None = None
+) -> None:
     """Lease one job, do it, and mark it done in the same transaction; or give it back."""
     leases = {name: kind.timeout_seconds + LEASE_EXTRA_SECONDS for name, kind in JOBS.items()}
     taken = await queue.lease(runtime, tenant_id, job_id, seconds=leases)
@@ -216,7 +229,10 @@ async def execute(runtime: Runtime, tenant_id: TenantId, job_id: JobId) -> None:
             error=told(error),
         )
     finally:
-        JOBS_DONE.labels(taken.name.value, outcome).observe(time.perf_counter() - begun)
+        elapsed = time.perf_counter() - begun
+        JOBS_DONE.labels(taken.name.value, outcome).observe(elapsed)
+        if rests is not None and kind.rests:
+            rests.begin((tenant_id, taken.name), took_seconds=elapsed)
         structlog.contextvars.unbind_contextvars("tenant_id", "job_id")
 
 
@@ -237,25 +253,26 @@ async def _failed(runtime: Runtime, taken: queue.Lease, failure: str) -> bool:
 async def seal_once(runtime: Runtime) -> bool:
     """One round of the sealer, if this process may seal; whether it confirmed anything."""
     async with sealer.leadership(runtime) as leader:
-        return leader is not None and await _seal_round(runtime)
+        return leader is not None and await _seal_round(runtime) > 0
 
 
 async def _seal(runtime: Runtime) -> None:
     async with sealer.leadership(runtime) as leader:
         while leader is not None:
             await leader.assert_held()
-            if not await _seal_round(runtime):
+            if await _seal_round(runtime) < FULL_ROUND_EVENTS:
                 await asyncio.sleep(SEALER_PAUSE_SECONDS)
     await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _seal_round(runtime: Runtime) -> bool:
+async def _seal_round(runtime: Runtime) -> int:
+    """How many events it brought into the log."""
     confirmed = await sealer.seal_and_confirm(runtime)
     for segment in confirmed:
         await quotas.advance(runtime, segment)
     for tenant_id in {segment.tenant_id for segment in confirmed}:
         await rollups.ask(runtime, tenant_id)
-    return bool(confirmed)
+    return sum(len(segment.events) for segment in confirmed)
 
 
 async def measure_backlog(runtime: Runtime) -> None:
@@ -294,12 +311,14 @@ async def _forget(runtime: Runtime) -> None:
     await asyncio.sleep(FORGET_SECONDS)
 
 
-async def _relay(runtime: Runtime) -> None:
+async def _relay(runtime: Runtime, rests: Rests) -> None:
     """Hint arq at every job that is due: at once when one is written, else by the sweep."""
     async with _arq(runtime) as redis, queue.told(runtime, "aforo_jobs") as news:
         while True:
             news.clear()
             for one in await queue.due_jobs(runtime):
+                if rests.hold((one.tenant_id, one.name)):
+                    continue
                 # A hint per try: arq remembers one whose worker was killed, and would refuse it.
                 await redis.enqueue_job(
                     "run_job",
@@ -313,9 +332,9 @@ async def _relay(runtime: Runtime) -> None:
                     await news.wait()
 
 
-async def _serve_jobs(runtime: Runtime) -> None:
+async def _serve_jobs(runtime: Runtime, rests: Rests) -> None:
     async def run_job(_ctx: dict[str, Any], tenant_id: str, job_id: str) -> None:
-        await execute(runtime, TenantId(UUID(tenant_id)), JobId(UUID(job_id)))
+        await execute(runtime, TenantId(UUID(tenant_id)), JobId(UUID(job_id)), rests=rests)
 
     async with _arq(runtime) as redis:
         worker = Worker(

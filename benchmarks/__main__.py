@@ -6,12 +6,11 @@ of their own, sends them events over HTTP, and bills them.
 
 import asyncio
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,17 +24,15 @@ from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
 from aforo.storage.scope import open_runtime
 from aforo.tenants.commands import NewTenant, create_tenant
-from benchmarks import lists, streams, usage
+from benchmarks import ingestion, lists, streams, usage
 from benchmarks.client import Client
 from benchmarks.graphql import compare, open_customers
 from benchmarks.limits import bare_server, copy_rows, index_events
 from benchmarks.ports import free_port, wait_for_port
-from benchmarks.shop import CUSTOMERS, batches, open_shop
+from benchmarks.shop import CUSTOMERS, open_shop
 from benchmarks.trace_setup import METERS
 
-EVENTS = 60_000
-BATCH = 1_000
-ROUNDS = 3
+COPIED_ROWS = 60_000
 PEPPER = "a pepper for benchmarks, as long as it has to be"
 
 
@@ -90,31 +87,14 @@ def _measure(engines: EmbeddedEngines, folder: Path) -> Iterator[Figure]:
             for name, ours, stock in compare(url, key):
                 yield Figure(name, ours, stock, "stock Strawberry with its caches, from memory")
             run_until = open_shop(client, month_end)
-            rates = [
-                _send(client, batches(EVENTS, BATCH, month_end, run=str(number)))
-                for number in range(ROUNDS)
-            ]
-            bare = _bare_rate(month_end, key)
-            yield Figure(
-                "events acknowledged, batches of 1,000",
-                statistics.median(rates),
-                bare,
-                "a bare server that throws the bodies away",
-            )
-            yield Figure(
-                "the same",
-                statistics.median(rates),
-                copy_rows(engines.owner_database_url, _rows(), ("bytea", "uuid", "text")),
-                "PostgreSQL's COPY of as many rows",
-            )
+            yield from _ingest(url, key, month_end, engines)
             begun = time.perf_counter()
             run_until(client)
             elapsed = time.perf_counter() - begun
-            events = EVENTS * ROUNDS
             yield Figure(
                 f"events billed, {CUSTOMERS} invoices, with lineage",
-                events / elapsed,
-                events / _index_seconds(engines),
+                ingestion.EVENTS / elapsed,
+                ingestion.EVENTS / _index_seconds(engines),
                 "ClickHouse alone copying as many lineage rows",
             )
         measured = streams.measure(
@@ -192,26 +172,29 @@ def _processes(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(timeout=30)
 
 
-def _send(client: Client, some: Sequence[Sequence[dict[str, object]]]) -> float:
-    """Events per second, over one connection."""
-    begun = time.perf_counter()
-    for batch in some:
-        answer = client.send(batch)
-        assert answer["accepted"] == len(batch), answer
-    return sum(map(len, some)) / (time.perf_counter() - begun)
-
-
-def _bare_rate(month_end: datetime, key: str) -> float:
-    some = batches(EVENTS, BATCH, month_end, run="bare")
-    with bare_server() as url, Client(url, key) as client:
-        begun = time.perf_counter()
-        for batch in some:
-            client.post("/v1/events", batch)
-        return EVENTS / (time.perf_counter() - begun)
+def _ingest(url: str, key: str, month_end: datetime, engines: EmbeddedEngines) -> Iterator[Figure]:
+    """Ingestion as fast as it goes; and how soon it answers at half of that."""
+    ingestion.measure(url, key, ingestion.WARMING, month_end=month_end)
+    copied = copy_rows(engines.owner_database_url, _rows(), ("bytea", "uuid", "text"))
+    with bare_server() as bare:
+        for load in ingestion.AS_FAST_AS_TAKEN:
+            taken = ingestion.measure(url, key, load, month_end=month_end).per_second
+            thrown = ingestion.measure(bare, key, load, month_end=month_end, is_bare=True)
+            name = f"events acknowledged, batches of {load.size:,}"
+            limit = "a bare server that throws the bodies away"
+            yield Figure(name, taken, thrown.per_second, limit)
+            yield Figure("the same", taken, copied, "PostgreSQL's COPY of as many rows")
+        for load in ingestion.AT_A_RATE:
+            asked = ingestion.measure(url, key, load, month_end=month_end)
+            thrown = ingestion.measure(bare, key, load, month_end=month_end, is_bare=True)
+            name = f"answers to {load.batches_per_second:,.0f} × {load.size:,} events/s"
+            limit = "ms (a bare server, the same bodies)"
+            _print_beside(f"{name}, median", asked.median_ms, thrown.median_ms, limit)
+            _print_beside(f"{name}, p99", asked.p99_ms, thrown.p99_ms, limit)
 
 
 def _rows() -> list[tuple[object, ...]]:
-    return [(os.urandom(32), uuid4(), "x" * 400) for _ in range(EVENTS)]
+    return [(os.urandom(32), uuid4(), "x" * 400) for _ in range(COPIED_ROWS)]
 
 
 def _index_seconds(engines: EmbeddedEngines) -> float:

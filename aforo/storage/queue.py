@@ -32,6 +32,7 @@ class Due:
 
     tenant_id: TenantId
     job_id: JobId
+    name: JobName
     tries: int
     """How often it was taken before."""
 
@@ -55,12 +56,15 @@ async def due_jobs(runtime: Runtime, tenant_id: TenantId | None = None) -> list[
     of_tenant = () if tenant_id is None else (col(Job.tenant_id) == tenant_id,)
     async with runtime.system("list the due jobs") as db:
         rows = await db.execute(
-            sa.select(col(Job.tenant_id), col(Job.id), col(Job.tries))
+            sa.select(col(Job.tenant_id), col(Job.id), col(Job.name), col(Job.tries))
             .where(_takeable(runtime.clock.now()), *of_tenant)
             .order_by(col(Job.run_at))
             .limit(DUE_MAX)
         )
-        return [Due(TenantId(tenant_id), JobId(job_id), tries) for tenant_id, job_id, tries in rows]
+        return [
+            Due(TenantId(tenant_id), JobId(job_id), name, tries)
+            for tenant_id, job_id, name, tries in rows
+        ]
 
 
 async def backlog(db: AsyncSession, now: datetime) -> tuple[int, datetime | None]:
