@@ -20,6 +20,7 @@ _RATES = {
     "points_per_second": RATE_MAX,
     "events_per_second": RATE_MAX,
     "tenant_rate_factor": 1_000,
+    "disk_percent_max": 100,
 }
 """From 1 on, at most so much."""
 _ALIKE = 0.85
@@ -80,6 +81,8 @@ class Settings:
     """How many events one API key may send per second, and ten times that at once."""
     tenant_rate_factor: int = 10
     """All callers of a tenant together may send so many times what one API key may."""
+    disk_percent_max: int = 80
+    """So full may the disk of the archive become; then no events are taken."""
     log_requests: bool = False
     """Writes a line for every request, not only for those that failed or took long."""
     metrics_host: str = "127.0.0.1"

@@ -70,6 +70,7 @@ async def shared_runtime(
         # Tests whose clock stands still get no tokens back.
         points_per_second=1_000_000,
         events_per_second=1_000_000,
+        disk_percent_max=100,  # Of whatever machine they run on.
         data_dir=tmp_path_factory.mktemp("data"),
         allow_loopback_calls=True,
     )

@@ -60,6 +60,7 @@ def test_a_port_is_a_number(port: str) -> None:
         ("POINTS_PER_SECOND", "10,000,000"),
         ("EVENTS_PER_SECOND", "10,000,000"),
         ("TENANT_RATE_FACTOR", "1,000"),
+        ("DISK_PERCENT_MAX", "100"),
     ],
 )
 def test_a_rate_has_a_least_and_a_most(name: str, most: str) -> None:

@@ -32,6 +32,8 @@ from aforo.tenants.commands import create_api_key
 from aforo.tenants.permissions import EVERY_PERMISSION
 
 HOST = "127.0.0.1"
+DISK_PERCENT_MAX = 97
+"""A demo is tried out on machines that hold other things as well."""
 GRACE_SECONDS = 2
 WATCH_SECONDS = 1.0
 PACKAGES = {
@@ -111,6 +113,7 @@ class _Demo:
             clickhouse_url=engines.clickhouse_url,
             key_pepper=self.folder.key_pepper(),
             data_dir=self.folder.data_dir,
+            disk_percent_max=DISK_PERCENT_MAX,
             host=HOST,
             port=port,
             # A demo is tried out on one machine, and so are its webhooks.

@@ -8,7 +8,6 @@ one waits for the first one's commit, and finds the key taken.
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from operator import itemgetter
 from typing import cast
 from uuid import UUID
@@ -19,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from aforo.metering.deduplicate import KnownKey
 from aforo.metering.models import EventConflict, IngestBatch, QuarantinedEvent
 from aforo.metering.prepare import Prepared
+from aforo.metering.room import Room
 from aforo.metering.rounds import Batch, Key, SortedOut, key_of
 from aforo.metering.stored import StoredEvent, packed
 from aforo.metering.verdicts import IngestAnswer, Refusal, VerdictKind
@@ -48,13 +48,37 @@ async def take(runtime: Runtime, batch: Batch, *, atomic: bool) -> IngestAnswer:
 
     Raises: `BatchRefused`, `Unavailable`.
     """
+    taking = _taking(runtime)
     if not atomic:
-        return await _together(runtime).do(batch, size=max(1, len(batch.prepared)))
-    [result] = await take_all(runtime, [batch], atomic=True)
+        return await taking.together.do(batch, size=max(1, len(batch.prepared)))
+    await taking.room.demand()
+    [result] = await _take_all(runtime, [batch], atomic=True)
     return result
 
 
-async def take_all(
+class _Taking:
+    """How the requests of a process share their rounds."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.room = Room(runtime)
+        self.together = Together(self._round, bounds=BOUNDS, name="ingestion")
+        self._runtime = runtime
+
+    async def _round(self, batches: Sequence[Batch]) -> list[IngestAnswer]:
+        await self.room.demand()
+        return await _take_all(self._runtime, batches)
+
+
+def _taking(runtime: Runtime) -> _Taking:
+    # By the pool: copies of a runtime that differ in their clock commit together.
+    key = ("ingestion", runtime.system_sessions)
+    if key not in runtime.common:
+        runtime.common[key] = _Taking(runtime)
+    taking: _Taking = runtime.common[key]
+    return taking
+
+
+async def _take_all(
     runtime: Runtime, batches: Sequence[Batch], *, atomic: bool = False
 ) -> list[IngestAnswer]:
     """Keep batches in one transaction; the answer to each of them."""
@@ -70,15 +94,6 @@ async def take_all(
         reached("ingest.written")
     reached("ingest.committed")
     return answers
-
-
-def _together(runtime: Runtime) -> Together[Batch, IngestAnswer]:
-    # By the pool: copies of a runtime that differ in their clock commit together.
-    key = ("ingestion", runtime.system_sessions)
-    if key not in runtime.together:
-        work = partial(take_all, runtime)
-        runtime.together[key] = Together(work, bounds=BOUNDS, name="ingestion")
-    return runtime.together[key]
 
 
 async def _take_keys(db: AsyncSession, events: SortedOut) -> dict[Key, KnownKey]:

@@ -34,7 +34,6 @@ from aforo.storage.refusals import Refusals
 from aforo.storage.remembered import CHANNEL, Remembered
 from aforo.storage.secrets import DataKey, MasterKey, WrappedKey
 from aforo.storage.tables import new_id
-from aforo.storage.together import Together
 from aforo.storage.trail import follow
 from aforo.telemetry import tracing
 from aforo.telemetry.metrics import TRANSACTIONS, timed
@@ -194,8 +193,8 @@ class Runtime:
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
     refusals: Refusals = field(default_factory=Refusals)
-    together: dict[Hashable, Together[Any, Any]] = field(default_factory=dict)
-    """What the requests of this process have done in common."""
+    common: dict[Hashable, Any] = field(default_factory=dict)
+    """What the requests of this process have in common."""
     remembered: Remembered = field(default_factory=Remembered)
 
     @asynccontextmanager
