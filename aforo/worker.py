@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from aforo.actions import commands as actions
 from aforo.billing import commands as billing
-from aforo.metering import backlog, quotas, rollups, sealer
+from aforo.metering import backlog, quotas, reconcile, rollups, sealer
 from aforo.plugins import told
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
@@ -130,6 +130,12 @@ async def forget_events(scope: Scope) -> None:
 async def roll_up_usage(scope: Scope) -> None:
     """Enough new events are in the log: roll their usage up."""
     await rollups.roll_up(scope, span_events=rollups.SPAN_EVENTS)
+
+
+@job(JobName.RECONCILE_QUOTAS, tries_max=3, timeout_seconds=120)
+async def reconcile_quotas(scope: Scope) -> None:
+    """Usage came in a while ago: compare the live tallies with the log."""
+    await reconcile.reconcile(scope)
 
 
 async def run(runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ aggregate again by whoever asks for it; invoices never look here.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -34,6 +34,7 @@ from aforo.metering.windows import Life, Reset, Window, window_at, windows_until
 from aforo.sdk.errors import AforoError, Invalid
 from aforo.sdk.ids import CustomerId
 from aforo.sdk.period import Period
+from aforo.storage.jobs import JobName
 from aforo.storage.redis import UNREACHABLE
 from aforo.storage.scope import GATES, Runtime, Scope
 from aforo.storage.tallies import Progress, Tally, hold_name
@@ -41,6 +42,7 @@ from aforo.subscriptions.models import Customer, Subscription
 
 COUNT_TRIES_MAX = 3
 CUSTOMERS_AT_ONCE = 1_000
+RECONCILE_AFTER = timedelta(minutes=5)
 
 log = structlog.get_logger()
 _properties = msgspec.json.Decoder(float_hook=Decimal)
@@ -270,6 +272,9 @@ async def _advance(scope: Scope, segment: Confirmed) -> None:
     for event in segment.events:
         by_customer[event.customer_id].append(event)
     moved = await _moved(scope, segment, by_customer, gap)
+    if moved:
+        run_at = scope.now + RECONCILE_AFTER
+        await scope.enqueue(JobName.RECONCILE_QUOTAS, unique_key="", run_at=run_at)
     holders = await tallies.holders([str(each) for each in by_customer])
     for customer_id, events in by_customer.items():
         of = str(customer_id)

@@ -40,7 +40,7 @@ SETTLED_AT_ONCE = 1_000
 LAST_MAX = 50_000
 """Tallies that a process remembers, for when Redis is away."""
 
-_HASH, _LOG = "tally", "tallies"
+_HASH, _LOG, _TALLIED = "tally", "tallies", "tallied"
 
 log = structlog.get_logger()
 
@@ -308,7 +308,17 @@ class TenantTallies:
             some = names[at : at + SETTLED_AT_ONCE]
             args = [*first, len(some), *some, *(values if at == 0 else [])]
             is_kept &= bool(await self._tallies.settle(keys=self._keys(of), args=args))
+        if is_new and is_kept:
+            async with self._tallies.patient.pipeline(transaction=False) as pipe:
+                pipe.sadd(self._prefix + _TALLIED, of)
+                pipe.expire(self._prefix + _TALLIED, TALLY_SECONDS)
+                await pipe.execute()
         return is_kept
+
+    async def tallied(self, count: int) -> list[str]:
+        """Some of the customers that have tallies, at random. Raises `RedisError`."""
+        found: Any = await self._tallies.patient.srandmember(self._prefix + _TALLIED, count)  # type: ignore[misc]
+        return list(found)
 
     async def progress(self) -> "Progress":
         """How far tallies were moved on. Raises `RedisError`."""

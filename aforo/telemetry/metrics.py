@@ -51,6 +51,16 @@ WEBHOOK_CALLS = Histogram(
     ("outcome",),
     buckets=_REQUEST_SECONDS,
 )
+TALLIES = Counter(
+    "aforo_quota_tallies",
+    "Live quota tallies that were compared with the log. The outcome is equal or mended.",
+    ("outcome",),
+)
+TALLY_DRIFT = Histogram(
+    "aforo_quota_drift_ratio",
+    "How far tallies were off, as a share of what the log has.",
+    buckets=(0.0, 0.001, 0.01, 0.1, 1.0),
+)
 BACKLOG = Gauge(
     "aforo_backlog", "What waits: due jobs, unsealed events, unconfirmed segments.", ("queue",)
 )

@@ -34,8 +34,9 @@ class World:
     """Of webhooks, by the mutation that changes whether one works."""
 
     def ids_for(self, field: str) -> dict[str, str]:
-        """Ids with which a root field works: nobody buys the same thing twice."""
-        if field == "createSubscription":
+        """Ids with which a root field works: nobody buys the same thing twice, and whoever is let
+        go is another one than the one whose restraint is looked at."""
+        if field in {"createSubscription", "releaseCustomer"}:
             return {**self.ids, "Customer": self.newcomer}
         if field in self.spare_endpoints:
             return {**self.ids, "WebhookEndpoint": self.spare_endpoints[field]}
@@ -80,6 +81,7 @@ async def make_world(runtime: Runtime, mark: str) -> World:
     newcomer = await made(
         graphql, "createCustomer", externalId=f"{mark}-new", name=mark, currency="USD"
     )
+    await made(graphql, "setThrottle", customerId=newcomer, reason=mark)
     spare = {
         name: await _endpoint(graphql, mark)
         for name in (

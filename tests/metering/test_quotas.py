@@ -11,13 +11,16 @@ from aforo import worker
 from aforo.catalog import commands as catalog
 from aforo.catalog.models import Aggregation, EntitlementKind
 from aforo.catalog.validate import Filter
-from aforo.metering import quotas
+from aforo.metering import queries, quotas
 from aforo.metering.quota import QuotaUse
+from aforo.metering.quotas import QuotaInForce
 from aforo.sdk.ids import TenantId
 from aforo.storage import clickhouse, redis
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
+from aforo.storage.tallies import Tally
 from aforo.subscriptions import commands as subscriptions
+from aforo.telemetry.metrics import TALLIES
 from tests.metering.market import Market
 
 KINDS = {
@@ -147,6 +150,24 @@ async def test_counters_lost_with_redis_are_read_from_the_aggregate(market: Mark
     await live.close()
 
 
+async def test_a_counter_that_drifted_is_put_right_and_measured(
+    market: Market, clock: MovableClock
+) -> None:
+    assert (await uses(market))["sum"] == 0
+    await market.take(used(market, 5))
+    await worker.drain(market.runtime, market.tenant_id)
+    [quota] = await sums(market)
+    async with market.scope() as scope:
+        wrong = {quota.name: Tally(Decimal(40), Decimal(0), await queries.watermark(scope))}
+        await scope.live.tallies.settle(quota.of, scope.now, used=wrong)
+    assert (await uses(market))["sum"] == 40
+    mended = TALLIES.labels("mended")._value.get()
+    clock.advance(timedelta(minutes=6))
+    await worker.drain(market.runtime, market.tenant_id)
+    assert (await uses(market))["sum"] == 5
+    assert TALLIES.labels("mended")._value.get() == mended + 1
+
+
 async def test_units_beyond_a_quota_are_overage(market: Market) -> None:
     await market.take(used(market, 80), used(market, 50))
     assert await worker.seal_all(market.runtime)
@@ -189,6 +210,13 @@ def used(market: Market, tokens: int, *, ago: timedelta = timedelta(hours=1)) ->
     """Usage, or below zero a correction, which only one of the meters sees."""
     kind = "usage" if tokens >= 0 else "correction"
     return market.event(ago=ago, properties={"tokens": tokens, "kind": kind})
+
+
+async def sums(market: Market) -> list[QuotaInForce]:
+    """Acme's quota of the meter that sums."""
+    async with market.scope() as scope:
+        grants = await quotas.quota_grants(scope, [market.customers["acme"]], scope.now)
+        return [each.at(scope.now) for each in grants if each.meter.code == "sum"]
 
 
 async def uses(market: Market) -> dict[str, Decimal]:

@@ -38,7 +38,7 @@ publish_enum(
     WEBHOOKS_WRITE="Change webhook endpoints, and send again.",
     AUDIT_READ="Read who did what.",
     INGEST="Send usage events.",
-    CHECK="Ask whether a customer may use something.",
+    CHECK="Ask whether a customer may use something, and hold units of it.",
 )
 
 
