@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PLUGINS := plugins/aforo-standard
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test check format schema schema-check sdk bench serve worker docs graphiql lock clean
+.PHONY: help demo demo-reset test check format schema schema-check sdk bench chaos serve worker docs graphiql lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,10 @@ sdk: $(BIN)/.dev ## write the surface of the SDK and the table of its versions
 
 bench: $(BIN)/.dev ## measure, each figure beside its limit
 	@$(BIN)/python -m benchmarks
+
+chaos: $(BIN)/.dev ## kill it 2,000 times at named points, and everything at once 20 times
+	@AFORO_TEST_KILLS_PER_POINT=200 AFORO_TEST_KILLS_OF_EVERYTHING=20 \
+	  $(BIN)/python -m pytest tests/metering/test_durability.py
 
 serve: $(BIN)/.demo ## the API alone, on AFORO_*_URL
 	@$(BIN)/aforo serve
