@@ -161,11 +161,11 @@ MORE_THAN_APPEND = {
     "job": "select insert update",  # To mark it done in the transaction of its work.
     "customer": "select insert update",  # To lock it.
     "subscription": "select insert update",
-    "event_key": "select",  # The system's, as the inbox and what came of a batch.
-    "event_inbox": "select",
+    "event_key": "select delete",  # To discard; besides, to release, a right to its state.
+    "event_inbox": "select insert",  # To release what was quarantined.
     "ingest_batch": "select",
     "event_conflict": "select",
-    "quarantined_event": "select",
+    "quarantined_event": "select update",  # To release, discard and correct.
     "segment": "select",
     "bill_run": "select insert update",
     "invoice": "select insert update delete",  # A draft of a period that was not lived goes.

@@ -31,6 +31,7 @@ from aforo.api.types.persisted import PersistedMutation, PersistedQuery
 from aforo.api.types.plugins import PluginQuery
 from aforo.api.types.policies import PolicyMutation, PolicyQuery
 from aforo.api.types.portal_tokens import PortalMutation, PortalQuery
+from aforo.api.types.quarantine import QuarantineMutation, QuarantineQuery
 from aforo.api.types.reports import ReportQuery
 from aforo.api.types.restraints import RestraintMutation, RestraintQuery
 from aforo.api.types.signals import SignalMutation, SignalQuery, SignalSubscription
@@ -84,6 +85,7 @@ _QUERIES = (
     SubscriptionQuery,
     PortalQuery,
     MeteringQuery,
+    QuarantineQuery,
     UsageQuery,
     BillingQuery,
     TaxQuery,
@@ -108,6 +110,7 @@ _MUTATIONS = (
     SubscriptionMutation,
     PortalMutation,
     IngestionMutation,
+    QuarantineMutation,
     WalletMutation,
     RestraintMutation,
     BillingMutation,

@@ -15,7 +15,7 @@ from aforo.metering import queries
 from aforo.metering.ingest import SentEvent
 from aforo.metering.prepare import Known
 from aforo.sdk.ids import CustomerId, TenantId
-from aforo.storage.scope import Runtime
+from aforo.storage.scope import Runtime, Scope
 from aforo.storage.together import Bounds, Together
 from aforo.subscriptions.hierarchy import Hierarchy, KeyLife
 from aforo.subscriptions.queries import active_subscriptions, resolve
@@ -110,6 +110,13 @@ async def known_now(
     return (await reads.do(_asked(events, key_hashes))).known
 
 
+async def known_in(
+    scope: Scope, events: Sequence[SentEvent], key_hashes: Mapping[str, bytes]
+) -> Known:
+    """What these events need, as a scope sees it."""
+    return (await _look_up(scope, _asked(events, key_hashes))).known
+
+
 def _kept(runtime: Runtime, tenant_id: TenantId) -> _Kept:
     name, now = ("ingestion", tenant_id), runtime.clock.now()
     kept: _Kept | None = runtime.lately.find(name, now)
@@ -145,10 +152,14 @@ async def _read(
     """What all of them ask for, which is given to each."""
     asked = _all_of(several)
     async with runtime.scope(tenant_id) as scope:
-        meters = await queries.meter_rules(scope, asked.types)
-        rules = [rule for rules in meters.values() for rule in rules]
-        rates = await queries.cost_rates(scope, rules)
-        hierarchy = await resolve(scope, asked.customers, asked.key_hashes)
-        lives = await active_subscriptions(scope, hierarchy.customer_ids)
-    found = _Found(meters, rates, dict(hierarchy.customers), dict(hierarchy.keys), dict(lives))
+        found = await _look_up(scope, asked)
     return [found] * len(several)
+
+
+async def _look_up(scope: Scope, asked: _Asked) -> _Found:
+    meters = await queries.meter_rules(scope, asked.types)
+    rules = [rule for rules in meters.values() for rule in rules]
+    rates = await queries.cost_rates(scope, rules)
+    hierarchy = await resolve(scope, asked.customers, asked.key_hashes)
+    lives = await active_subscriptions(scope, hierarchy.customer_ids)
+    return _Found(meters, rates, dict(hierarchy.customers), dict(hierarchy.keys), dict(lives))

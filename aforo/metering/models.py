@@ -27,6 +27,16 @@ class KeyState(StrEnum):
     QUARANTINED = "QUARANTINED"
 
 
+class QuarantineState(StrEnum):
+    """What became of a quarantined event."""
+
+    QUARANTINED = "QUARANTINED"
+    RELEASED = "RELEASED"
+    """It counts: it went the way of accepted events."""
+    DISCARDED = "DISCARDED"
+    """It never counts, and has given its key back."""
+
+
 class SegmentState(StrEnum):
     """How far a sealed segment has come."""
 
@@ -166,14 +176,31 @@ class EventConflict(TenantTable, table=True):
 
 
 class QuarantinedEvent(TenantTable, table=True):
-    """A well-formed event whose customer, meter, key or subscription is unknown."""
+    """A well-formed event whose customer, meter, key or subscription is, or was, unknown. Its id
+    is the event's."""
 
     __tablename__ = "quarantined_event"
-    __table_args__ = (sa.Index("quarantined_event_by_code", "tenant_id", "code", "id"),)
+    __table_args__ = tuple(
+        sa.Index(f"quarantined_event_by_{column}", "tenant_id", column, "id")
+        for column in ("state", "code", "event_type", "customer", "received_at")
+    )
 
+    state: QuarantineState = choice(QuarantineState, default=QuarantineState.QUARANTINED)
     code: str
+    """Why, when it was last looked at."""
     message: str
     key_hash: bytes
     body: dict[str, Any] = json()
-    """The event as it was sent."""
+    """The event as it was sent; `properties` is canonical JSON, and of an API key there is only the
+    hash."""
+    corrected: dict[str, Any] | None = json(default=None)
+    """What was corrected since: those members of `body` that are others now."""
+    event_type: str
+    """As it stands: as sent, unless it was corrected."""
+    customer: str | None = None
+    """Likewise."""
     received_at: datetime = moment(sa_column_kwargs={"server_default": NOW_DEFAULT})
+    settled_at: datetime | None = moment(default=None)
+    """When it was released or discarded."""
+    settled_by: str | None = None
+    """By whom, as the audit log names him."""

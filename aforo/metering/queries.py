@@ -15,7 +15,13 @@ from aforo.catalog.models import CostRate, Meter
 from aforo.metering.aggregate import EVENTS, Selection, selection
 from aforo.metering.canonical import number
 from aforo.metering.enrich import RateInForce
-from aforo.metering.models import EventInbox, QuarantinedEvent, Segment, SegmentState
+from aforo.metering.models import (
+    EventInbox,
+    QuarantinedEvent,
+    QuarantineState,
+    Segment,
+    SegmentState,
+)
 from aforo.metering.validate import MeterRule
 from aforo.sdk.ids import CustomerId, SubscriptionId
 from aforo.sdk.period import Period
@@ -292,10 +298,24 @@ async def quarantined_events_by_id(
 
 
 def quarantined_events(
-    *, code: str | None = None, order: AgeOrder = AgeOrder.OLDEST_FIRST
+    *,
+    state: QuarantineState | None = None,
+    code: str | None = None,
+    event_type: str | None = None,
+    customer: str | None = None,
+    order: AgeOrder = AgeOrder.OLDEST_FIRST,
 ) -> Listing[QuarantinedEvent]:
-    """The events that wait for their cause to be mended, or those with one code."""
-    return Listing(QuarantinedEvent, equal(QuarantinedEvent.code, code), order)
+    """The events that could not be placed when they came, also those that are settled.
+
+    Type and customer are those of the event as it stands: as sent, unless it was corrected.
+    """
+    where = (
+        *equal(QuarantinedEvent.state, state),
+        *equal(QuarantinedEvent.code, code),
+        *equal(QuarantinedEvent.event_type, event_type),
+        *equal(QuarantinedEvent.customer, customer),
+    )
+    return Listing(QuarantinedEvent, where, order)
 
 
 _MEASURES = "{quantity} AS quantity, count() AS events, groupBitXor(key_xor) AS xor"

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aforo.metering.deduplicate import KnownKey
-from aforo.metering.models import EventConflict, IngestBatch, QuarantinedEvent
+from aforo.metering.models import EventConflict, IngestBatch, QuarantinedEvent, QuarantineState
 from aforo.metering.prepare import Prepared
 from aforo.metering.room import Room
 from aforo.metering.rounds import Batch, Key, SortedOut, key_of
@@ -223,6 +223,9 @@ def _set_aside(tenant_id: UUID, one: Prepared, why: Refusal) -> dict[str, object
         "tenant_id": tenant_id,
         "created_at": one.received_at,
         "received_at": one.received_at,
+        "state": QuarantineState.QUARANTINED,
+        "event_type": event.type,
+        "customer": event.customer,
         "code": why.code,
         "message": why.message,
         "key_hash": one.item.key_hash,

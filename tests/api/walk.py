@@ -50,6 +50,7 @@ LEFT_OUT = {
     ),
     *(
         "code",
+        "customer",
         "country",
         "currency",
         "eventType",

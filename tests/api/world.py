@@ -32,6 +32,8 @@ class World:
     """A customer who has bought nothing yet."""
     spare_endpoints: dict[str, str]
     """Of webhooks, by the mutation that changes whether one works."""
+    spare_events: dict[str, str]
+    """Quarantined ones, by the mutation that settles them."""
 
     def ids_for(self, field: str) -> dict[str, str]:
         """Ids with which a root field works: nobody buys the same thing twice, and whoever is let
@@ -40,6 +42,8 @@ class World:
             return {**self.ids, "Customer": self.newcomer}
         if field in self.spare_endpoints:
             return {**self.ids, "WebhookEndpoint": self.spare_endpoints[field]}
+        if field in self.spare_events:
+            return {**self.ids, "QuarantinedEvent": self.spare_events[field]}
         if field == "auditLog":
             first_key = global_id("ApiKey", self.tenant.key.row.id)
             return {**self.ids, "ApiKey": first_key}
@@ -92,7 +96,11 @@ async def make_world(runtime: Runtime, mark: str) -> World:
     }
     resting = spare["enableWebhookEndpoint"]
     await made(graphql, "disableWebhookEndpoint", webhookEndpointId=resting)
-    return World(mark, tenant, client, graphql, ids, newcomer, spare)
+    aside = await graphql(_QUARANTINED, customer=f"{mark}-new")
+    edges = aside["quarantinedEvents"]["edges"]
+    settled = ("releaseQuarantinedEvents", "discardQuarantinedEvents")
+    events = {name: edge["node"]["id"] for name, edge in zip(settled, edges, strict=True)}
+    return World(mark, tenant, client, graphql, ids, newcomer, spare, events)
 
 
 async def _endpoint(graphql: GraphQL, mark: str) -> str:
@@ -241,9 +249,11 @@ async def _use(client: httpx2.AsyncClient, mark: str) -> None:
         event(mark, "2026-10-15"),
         event(mark, "2026-11-15", apiKey=CUSTOMER_KEY % mark),
         event(mark, "2026-11-16", customer=f"{mark} unknown"),
+        event(mark, "2026-11-17", customer=f"{mark}-new"),  # Who comes later.
+        event(mark, "2026-11-18", customer=f"{mark}-new"),
     ]
     answer = (await client.post("/v1/events", json=events)).json()
-    assert (answer["accepted"], answer["quarantined"]) == (2, 1), answer
+    assert (answer["accepted"], answer["quarantined"]) == (2, 3), answer
 
 
 def event(mark: str, day: str, **more: Any) -> dict[str, Any]:
@@ -263,6 +273,11 @@ mutation($customer: ID!) {
   createPortalToken(input: {customerId: $customer}) {
     ... on NewPortalToken { token portalToken { id } }
   }
+}
+"""
+_QUARANTINED = """
+query($customer: String) {
+  quarantinedEvents(customer: $customer) { edges { node { id } } }
 }
 """
 _FOUND = """

@@ -22,6 +22,7 @@ import structlog
 from sqlalchemy.orm import configure_mappers
 
 from aforo import worker
+from aforo.metering import quarantine
 from aforo.metering.commands import ingest
 from aforo.plugins import Registry, load_registry
 from aforo.sdk.ids import TenantId
@@ -54,6 +55,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     urls: Urls | None = None
     folder: str = ""
     """Of engines of its own, where there are no URLs."""
+    releases: bool = False
+    """Whether a life releases after each line what is quarantined."""
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -140,6 +143,10 @@ async def _live(runtime: Runtime, config: Config, urls: Urls, *, seals: bool = T
     while line := await reader.readline():
         batches = msgspec.json.decode(line, type=list[list[Any]])
         await asyncio.gather(*(take(number, batch) for number, batch in enumerate(batches)))
+        if config.releases:
+            async with runtime.scope(TenantId(config.tenant_id)) as scope:
+                wanted = quarantine.Wanted(code="UNKNOWN_CUSTOMER")
+                await quarantine.release(scope, wanted)
         if seals:
             await worker.seal_once(runtime)
         await say(Said(None))

@@ -22,6 +22,7 @@ from aforo.sdk.ids import CustomerId, TenantId
 from aforo.sdk.period import Period
 from aforo.storage.scope import Runtime, Scope
 from aforo.subscriptions import commands as subscriptions
+from aforo.subscriptions import queries as bought
 
 ROUNDS_MAX = 20
 KEPT = ("event_key", "event_inbox", "quarantined_event", "event_conflict", "ingest_batch")
@@ -63,6 +64,22 @@ class Market:
         """The events that are in the inbox, in its order."""
         rows = await self.rows("event_inbox", order_by="seq")
         return [event for row in rows for event in unpacked(row["body"])]
+
+    async def let_in(self, name: str) -> UUID:
+        """Make a customer who buys what acme has bought, for as long."""
+        async with self.scope() as scope:
+            found = await bought.subscriptions_by_id(scope, [self.subscriptions["acme"]])
+            [acme] = found.values()
+            customer = await subscriptions.create_customer(
+                scope, external_id=name, name=name, currency="USD"
+            )
+            await subscriptions.create_subscription(
+                scope,
+                customer_id=customer.id,
+                offering_id=acme.offering_id,
+                starts_at=acme.starts_at,
+            )
+        return customer.id
 
     async def seal(self) -> list[Confirmed]:
         """Bring everything that was accepted into the log; the segments of this tenant."""
@@ -149,7 +166,7 @@ async def open_market(runtime: Runtime, tenant_id: TenantId) -> Market:
             scope, code="llm", name="LLM", product_id=product.id, rate_plan_id=plan.id
         )
         customers: dict[str, UUID] = {}
-        bought: dict[str, UUID] = {}
+        subscribed: dict[str, UUID] = {}
         for external_id in ("acme", "globex"):
             customer = await subscriptions.create_customer(
                 scope, external_id=external_id, name=external_id, currency="USD"
@@ -157,5 +174,7 @@ async def open_market(runtime: Runtime, tenant_id: TenantId) -> Market:
             subscription = await subscriptions.create_subscription(
                 scope, customer_id=customer.id, offering_id=offering.id, starts_at=started
             )
-            customers[external_id], bought[external_id] = customer.id, subscription.id
-    return Market(runtime, tenant_id, {meter.code: meter for meter in meters}, customers, bought)
+            customers[external_id], subscribed[external_id] = customer.id, subscription.id
+    return Market(
+        runtime, tenant_id, {meter.code: meter for meter in meters}, customers, subscribed
+    )

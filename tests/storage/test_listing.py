@@ -14,6 +14,7 @@ from aforo.callers import queries as callers
 from aforo.catalog import queries as catalog
 from aforo.catalog.models import CodeOrder
 from aforo.metering import queries as metering
+from aforo.metering.models import QuarantineState
 from aforo.sdk import Level
 from aforo.sdk.ids import TenantId
 from aforo.signals import queries as signals
@@ -39,6 +40,13 @@ def listings() -> Iterator[tuple[str, Listing[Any]]]:
         ("cost rates", catalog.cost_rates, {"meter_code": "x"}),
         ("bill runs", billing.bill_runs, {"state": BillRunState.DONE}),
         ("quarantined events", metering.quarantined_events, {"code": "x"}),
+        ("quarantined events", metering.quarantined_events, {"event_type": "x"}),
+        ("quarantined events", metering.quarantined_events, {"customer": "x"}),
+        (
+            "quarantined events",
+            metering.quarantined_events,
+            {"state": QuarantineState.QUARANTINED},
+        ),
         ("signals", signals.signals, {"customer_id": SOME}),
         ("signals", signals.signals, {"detector": "x"}),
         ("signals", signals.signals, {"level": Level.ALERT}),

@@ -1,8 +1,7 @@
-"""GraphQL of the metering: the event log, and what is quarantined."""
+"""GraphQL of the metering: the event log."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated
 
 import strawberry
 
@@ -10,34 +9,12 @@ from aforo.api.parts import live, relay
 from aforo.api.parts.context import Info
 from aforo.api.parts.cursors import bad_cursor, cursor_at, cursor_parts
 from aforo.api.parts.fields import field, subscription
-from aforo.api.parts.pages import ByAge, rows_in_pages
-from aforo.api.parts.relay import After, Connection, First, Node, optional_id
-from aforo.api.parts.scalars import JSON
+from aforo.api.parts.relay import After, Connection, First, optional_id
 from aforo.api.types.events import Event
-from aforo.metering import models, queries
+from aforo.metering import queries
 from aforo.metering.queries import EventRow
-from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
+from aforo.storage.listing import PAGE_DEFAULT
 from aforo.tenants.permissions import Permission
-
-
-@relay.fetched_by(queries.quarantined_events_by_id)
-@strawberry.type(description="An event that is kept, but counts only once its cause is mended.")
-class QuarantinedEvent(Node):
-    code: str = strawberry.field(description="What was unknown, such as `UNKNOWN_CUSTOMER`.")
-    message: str = strawberry.field(description="What to mend, for a person.")
-    event: JSON = strawberry.field(description="The event as it was sent.")
-    received_at: datetime = strawberry.field(description="When it arrived.")
-
-    @classmethod
-    def from_row(cls, row: models.QuarantinedEvent) -> Self:
-        return cls(
-            id=relay.global_id("QuarantinedEvent", row.id),
-            code=row.code,
-            message=row.message,
-            event=JSON(row.body),
-            received_at=row.received_at,
-        )
-
 
 CustomerId = Annotated[
     strawberry.ID | None, strawberry.argument(description="Only this customer's.")
@@ -77,26 +54,6 @@ class MeteringQuery:
                 )
 
         return relay.connection(rows, page, Event.from_row, cursor=_cursor, count=count)
-
-    @field(
-        "The events that wait for their cause to be mended.",
-        needs=Permission.USAGE_READ,
-    )
-    async def quarantined_events(
-        self,
-        info: Info,
-        *,
-        code: Annotated[
-            str | None, strawberry.argument(description="Only those with this code.")
-        ] = None,
-        order_by: ByAge = AgeOrder.OLDEST_FIRST,
-        first: First = PAGE_DEFAULT,
-        after: After = None,
-    ) -> Connection[QuarantinedEvent]:
-        listing = queries.quarantined_events(code=code, order=order_by)
-        return await rows_in_pages(
-            info.context, listing, first=first, after=after, of=QuarantinedEvent.from_row
-        )
 
 
 @strawberry.type
