@@ -22,6 +22,7 @@ from aforo.api.cors import Cors
 from aforo.api.gate_changes import changes
 from aforo.api.health import Health
 from aforo.api.ingest.route import events
+from aforo.api.live_events import LiveEvents
 from aforo.api.observe import Observed
 from aforo.api.parts.answers import error_response
 from aforo.api.persisted_upload import PersistedUpload
@@ -52,6 +53,7 @@ def create_app(runtime: Runtime, *, schema: strawberry.Schema = SCHEMA) -> Starl
             Route("/v1/events", events, methods=["POST"]),
             *entitlements.routes(),
             Route("/v1/entitlements/changes", changes, methods=["GET"]),
+            Route("/v1/live/events", LiveEvents(service, documents)),
             Route("/v1/persisted-documents", PersistedUpload(documents).post, methods=["POST"]),
             Route("/schema.graphql", SchemaFile(runtime).get, methods=["GET"]),
             *auth.routes(),

@@ -23,6 +23,7 @@ from aforo.api.types.catalog_lists import CatalogQuery
 from aforo.api.types.identity_provider import IdentityProviderMutation, IdentityProviderQuery
 from aforo.api.types.ingestion import IngestionMutation
 from aforo.api.types.kpis import ReportSubscription
+from aforo.api.types.live_events import LiveEventsSubscription
 from aforo.api.types.members import MemberMutation, MemberQuery
 from aforo.api.types.metering import MeteringQuery, MeteringSubscription
 from aforo.api.types.notifiers import NotifierMutation, NotifierQuery
@@ -119,6 +120,7 @@ _MUTATIONS = (
 )
 _SUBSCRIPTIONS = (
     MeteringSubscription,
+    LiveEventsSubscription,
     BillingSubscription,
     SignalSubscription,
     ActionSubscription,

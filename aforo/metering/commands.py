@@ -6,21 +6,32 @@ from datetime import datetime
 from aforo.metering.deduplicate import KeyedEvent, keyed
 from aforo.metering.ingest import key_of, read_event
 from aforo.metering.known import known_now, known_of
-from aforo.metering.prepare import Prepared, prepare, uncertain
+from aforo.metering.prepare import Known, Prepared, prepare, uncertain
 from aforo.metering.rounds import Batch
 from aforo.metering.taking import BatchRefused, take
+from aforo.metering.telling import Source, Told, outcomes
 from aforo.metering.validate import check_time
 from aforo.metering.verdicts import IngestAnswer, Refusal, Verdict
 from aforo.sdk.ids import TenantId
+from aforo.storage.live_windows import Window
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
-from aforo.subscriptions.hierarchy import hash_customer_key
+from aforo.subscriptions.hierarchy import Hierarchy, hash_customer_key
 
 __all__ = ["BatchRefused", "ingest"]
 
+VERDICTS = "verdicts"
+"""The live stream of what becomes of events."""
+NOTHING = Known({}, {}, Hierarchy({}, {}), {})
+
 
 async def ingest(
-    runtime: Runtime, tenant_id: TenantId, events: Sequence[object], *, atomic: bool = False
+    runtime: Runtime,
+    tenant_id: TenantId,
+    events: Sequence[object],
+    *,
+    atomic: bool = False,
+    source: Source = Source.INTERNAL,
 ) -> IngestAnswer:
     """Give every event of a decoded batch its verdict, and keep the good ones.
 
@@ -32,9 +43,25 @@ async def ingest(
     now = runtime.clock.now()
     verdicts: list[Verdict] = []
     items = _shaped(events, now, verdicts)
-    prepared = await _prepared(runtime, tenant_id, items, now) if items else []
+    prepared, known = await _prepared(runtime, tenant_id, items, now) if items else ([], NOTHING)
     batch = Batch(tenant_id, now, len(events), prepared, verdicts)
-    return await take(runtime, batch, atomic=atomic)
+    try:
+        answer = await take(runtime, batch, atomic=atomic)
+    except BatchRefused as refused:
+        _tell(runtime, Told(batch, events, known, source, refused.answer, is_kept=False))
+        raise
+    _tell(runtime, Told(batch, events, known, source, answer, is_kept=True))
+    return answer
+
+
+def _tell(runtime: Runtime, told: Told) -> None:
+    """Tell whoever watches ingestion live, after the request."""
+
+    def say(window: Window) -> None:
+        for outcome in outcomes(told):
+            window.add(outcome.group, outcome.in_full)
+
+    runtime.live.of(told.batch.tenant_id).tell(VERDICTS, len(told.sent), say)
 
 
 def _shaped(events: Sequence[object], now: datetime, verdicts: list[Verdict]) -> list[KeyedEvent]:
@@ -53,7 +80,8 @@ def _shaped(events: Sequence[object], now: datetime, verdicts: list[Verdict]) ->
 
 async def _prepared(
     runtime: Runtime, tenant_id: TenantId, items: Sequence[KeyedEvent], now: datetime
-) -> list[Prepared]:
+) -> tuple[list[Prepared], Known]:
+    """The events as far as they can be placed, and what was known of the tenant for it."""
     pepper = runtime.settings.key_pepper
     events = [item.event for item in items]
     key_hashes = {
@@ -64,15 +92,22 @@ async def _prepared(
     known = await known_of(runtime, tenant_id, events, key_hashes)
     prepared = prepare(items, event_ids, known, key_hashes=key_hashes, now=now)
     if doubtful := uncertain(prepared):
-        known = await known_now(runtime, tenant_id, [item.event for item in doubtful], key_hashes)
+        newer = await known_now(runtime, tenant_id, [item.event for item in doubtful], key_hashes)
         ids = {item.index: event_id for item, event_id in zip(items, event_ids, strict=True)}
         looked_at_again = prepare(
             doubtful,
             [ids[item.index] for item in doubtful],
-            known,
+            newer,
             key_hashes=key_hashes,
             now=now,
         )
+        known = _both(known, newer)
         by_index = {one.item.index: one for one in looked_at_again}
         prepared = [by_index.get(one.item.index, one) for one in prepared]
-    return prepared
+    return prepared, known
+
+
+def _both(known: Known, newer: Known) -> Known:
+    """What was known of meters and customers, at first and then: for what is told of the events."""
+    customers = {**known.hierarchy.customers, **newer.hierarchy.customers}
+    return Known({**known.meters, **newer.meters}, {}, Hierarchy(customers, {}), {})

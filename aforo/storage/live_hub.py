@@ -12,7 +12,7 @@ import structlog
 from redis.asyncio import Redis
 
 from aforo.sdk.errors import Unavailable
-from aforo.storage.live_log import CHANNEL, UNREACHABLE, LiveLog, Message, Position
+from aforo.storage.live_log import CHANNEL, DOWN, UNREACHABLE, LiveLog, Message, Position
 from aforo.storage.live_topic import Follower, Topic, Wants
 
 HELD_BYTES_MAX = 64 * 1024 * 1024
@@ -27,7 +27,6 @@ OUTAGE_SECONDS = 15.0
 """A Redis that is away for less is waited for; after that the streams end, and say so."""
 RETRY_SECONDS = 0.2
 CANCEL_AGAIN_SECONDS = 0.2
-DOWN = "live streams are down; go on after the last cursor that you have"
 
 log = structlog.get_logger()
 

@@ -30,6 +30,8 @@ STREAMS_LOST_MAX = 10_000
 UNREACHABLE = (RedisError, OSError)
 """What a call raises where Redis is away or refuses; hints and counters do without it then."""
 
+DOWN = "live streams are down; go on after the last cursor that you have"
+
 log = structlog.get_logger()
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -60,6 +62,15 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('PUBLISH', '{CHANNEL}', KEYS[1])
 return 1
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a stream is kept, and for how many seconds after its last message."""
+
+    messages_max: int
+    bytes_max: int
+    seconds_max: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -152,22 +163,30 @@ class LiveLog:
             for at in range(0, len(bodies), APPENDED_AT_ONCE)
         ]
         owed = {key: self._lost.pop(key, 0) for key in by_key}
+        limits = Limits(LOG_MESSAGES_MAX, LOG_BYTES_MAX, LOG_SECONDS_MAX)
         for key, bodies in parts:
-            is_there = await self._append(key, bodies, lost=owed[key])
+            is_there = await self._append(key, bodies, lost=owed[key], limits=limits)
             owed[key] = 0 if is_there else owed[key] + len(bodies)
             LIVE_MESSAGES_DROPPED.inc(0 if is_there else len(bodies))
         self._lose(owed)
 
-    async def _append(self, key: str, bodies: Sequence[bytes], *, lost: int) -> bool:
+    async def sent(self, key: str, body: bytes, *, limits: Limits) -> bool:
+        """Append one message; whether it is known to be there. Who sends it again where it is not
+        gives readers what to know it by. Does not raise for a Redis that is down."""
+        return await self._append(key, [body], lost=0, limits=limits)
+
+    async def _append(
+        self, key: str, bodies: Sequence[bytes], *, lost: int, limits: Limits
+    ) -> bool:
         if time.monotonic() < self._rests_until:
             return False
         now = time.time_ns() // 1_000_000
-        limits = (LOG_MESSAGES_MAX, LOG_BYTES_MAX, LOG_SECONDS_MAX)
+        most = (limits.messages_max, limits.bytes_max, limits.seconds_max)
         try:
-            await self._writer.eval(_APPEND, 1, key, *limits, now, lost, *bodies)  # type: ignore[misc, arg-type]
+            await self._writer.eval(_APPEND, 1, key, *most, now, lost, *bodies)  # type: ignore[misc, arg-type]
         except UNREACHABLE as error:
             self._rests_until = time.monotonic() + REST_SECONDS
-            log.warning("live messages dropped", messages=len(bodies), error=str(error))
+            log.warning("live messages were not taken", messages=len(bodies), error=str(error))
             return False
         return True
 

@@ -184,6 +184,17 @@ class Follower:
             else:
                 await self._wait()
 
+    async def several(self, *, most: int) -> list[Message]:
+        """The next message that is wanted, and those behind it that are at hand; `missed` is what
+        could not be got before any of them. Raises: `FellBehind`, `Unavailable`."""
+        found, missed = [await anext(self)], self.missed
+        while len(found) < most and self._is_at_hand():
+            found.append(await anext(self))  # Without waiting.
+            if self.missed is not None:
+                missed = self.missed if missed is None else _joined(missed, self.missed)
+        self.missed = missed
+        return found
+
     def jump(self) -> bool:
         """Pass over all that is there; whether there was anything."""
         end = self._topic.end
@@ -214,6 +225,14 @@ class Follower:
                 return True
             self._take()
         return True
+
+    def _is_at_hand(self) -> bool:
+        """Whether a message that is wanted can be taken now, and nothing else is to be said."""
+        if self._topic.failure is not None:
+            return False
+        if self.place is None:
+            return any(self._wants(message.data) for message in self._replay)
+        return self.place >= self._topic.base and self.is_ready()
 
     def _take(self) -> Message | None:
         """The next message, wanted or not; None where there is none at hand."""

@@ -1,6 +1,7 @@
 """Redis: hints, counters and the bounded live log. Whatever is lost here can be made again."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from redis.asyncio import Redis
@@ -9,6 +10,8 @@ from aforo.sdk.ids import TenantId
 from aforo.storage.live_hub import Hub
 from aforo.storage.live_log import UNREACHABLE, LiveLog, Position
 from aforo.storage.live_topic import Follower, Wants
+from aforo.storage.live_watch import Watched
+from aforo.storage.live_windows import Say, Windows
 from aforo.storage.tallies import Tallies, TenantTallies
 
 __all__ = ["UNREACHABLE", "Live", "TenantLive"]
@@ -31,11 +34,20 @@ class Live:
         self._reader = _client(url, answer_seconds=FOLLOW_TIMEOUT_SECONDS)
         self._log = LiveLog(self._writer, self._reader)
         self.hub = Hub(self._log, self._reader)
+        self._watched = Watched(self._writer)
+        self._windows = Windows(self._log, self._watched)
         self._tallies = Tallies(url)
 
     def of(self, tenant_id: TenantId) -> "TenantLive":
         """What one tenant may touch."""
-        return TenantLive(self._log, self.hub, self._tallies.of(tenant_id), tenant_id)
+        return TenantLive(
+            self._log,
+            self.hub,
+            self._tallies.of(tenant_id),
+            tenant_id,
+            watched=self._watched,
+            windows=self._windows,
+        )
 
     async def ping(self) -> None:
         """Raise `RedisError` where Redis cannot be reached."""
@@ -48,6 +60,8 @@ class Live:
 
     async def close(self) -> None:
         """Give the connections back."""
+        await self._windows.close()
+        await self._watched.close()
         await self.hub.close()
         await self._tallies.close()
         for client in (self._redis, self._writer, self._reader):
@@ -58,10 +72,19 @@ class TenantLive:
     """One tenant's tallies and streams; every key starts with the tenant."""
 
     def __init__(
-        self, live_log: LiveLog, hub: Hub, tallies: TenantTallies, tenant_id: TenantId
+        self,
+        live_log: LiveLog,
+        hub: Hub,
+        tallies: TenantTallies,
+        tenant_id: TenantId,
+        *,
+        watched: Watched,
+        windows: Windows,
     ) -> None:
         self._log = live_log
         self._hub = hub
+        self._watched = watched
+        self._windows = windows
         self.tallies = tallies
         self._prefix = f"aforo:{tenant_id}:"
         self._pending: list[tuple[str, dict[str, Any]]] = []
@@ -85,6 +108,18 @@ class TenantLive:
         Numbers in its messages are exact. Raises: `Unavailable` where Redis cannot be reached.
         """
         return await self._hub.open(self._prefix + stream, after=after, wants=wants)
+
+    def tell(self, stream: str, things: int, say: Say) -> None:
+        """Tell of so many things at once, if somebody watches the stream: `say` adds them to a
+        window a moment later. Waits for nothing, and costs next to nothing where nobody does."""
+        self._windows.tell(self._prefix + stream, things, say)
+
+    def watching(self, stream: str) -> AbstractAsyncContextManager[None]:
+        """Watch a stream of windows for as long as the context lasts, so that it is told.
+
+        Raises: `Unavailable` where Redis cannot be reached.
+        """
+        return self._watched.watching(self._prefix + stream)
 
 
 def _client(url: str, *, answer_seconds: float) -> Redis:

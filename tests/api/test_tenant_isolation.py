@@ -66,6 +66,7 @@ ROUTES = OF_PEOPLE | {
     "/v1/entitlements/finalise",
     "/v1/entitlements/release",
     "/v1/events",
+    "/v1/live/events",
     "/v1/persisted-documents",
 }
 """Every route that there is. A new one goes here together with a test below, if it takes a name
@@ -274,11 +275,12 @@ async def test_their_streams_are_silent_for_us(
     ours, theirs = worlds
     streams = {name for operation, name, _ in root_fields() if operation == "subscription"}
     named = {slot.path for slot in slots() if slot.operation == "subscription"}
-    assert named == {("customerId",), ("signalId",)}
+    assert named == {("customerId",), ("productId",), ("signalId",)}
     for world in worlds:  # What the tests before this one have sent.
         await worker.drain(runtime, TenantId(world.tenant.tenant.tenant_id))
     fields = {
         "events": "idempotencyKey",
+        "liveEvents": "events { idempotencyKey }",
         "signals": "id",
         "actions": "id",
         "invoices": "id",

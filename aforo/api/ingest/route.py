@@ -29,6 +29,7 @@ from aforo.api.parts.answers import json_response
 from aforo.api.parts.taking import take
 from aforo.api.protocol.rates import take_events
 from aforo.metering.commands import BatchRefused
+from aforo.metering.telling import Source
 from aforo.metering.verdicts import IngestAnswer, Verdict
 from aforo.storage.scope import Runtime
 from aforo.tenants.permissions import Permission
@@ -45,6 +46,8 @@ FORMS: dict[str, Form] = {
     "application/cloudevents+json": structured_event,
     "application/cloudevents-batch+json": batched_events,
 }
+IMPORT_AGENT = "aforo-import"
+_SOURCES: dict[Form, Source] = {array_of_events: Source.JSON, lines_of_events: Source.LINES}
 _SWITCH = {"true": True, "false": False}
 
 
@@ -54,12 +57,15 @@ async def events(request: Request) -> Response:
     credential = await identify(runtime, bearer_token(request))
     demand(credential.caller, {Permission.INGEST: "/v1/events"})
     atomic, form, encoding = _atomic(request), form_of(request), encoding_of(request)
+    source = _source(request, form)
     await take_events(runtime, credential.caller, 1)  # Before the body is read and parsed.
     body = await read_body(request, bytes_max=BODY_BYTES_MAX)
     batch = form(unpacked(body, encoding, bytes_max=BODY_BYTES_MAX))
     headers = await take_events(runtime, credential.caller, len(batch) - 1)
     try:
-        answer = await take(runtime, credential.caller.tenant_id, batch, atomic=atomic)
+        answer = await take(
+            runtime, credential.caller.tenant_id, batch, source=source, atomic=atomic
+        )
     except BatchRefused as refused:
         return json_response(
             _body(refused.answer), HTTPStatus.UNPROCESSABLE_ENTITY, headers=headers
@@ -82,6 +88,13 @@ def form_of(request: Request) -> Form:
             {"Accept": ", ".join(FORMS)},
         )
     return form
+
+
+def _source(request: Request, form: Form) -> Source:
+    """What the events come from: their form, or the command that sends files."""
+    if request.headers.get("user-agent") == IMPORT_AGENT:
+        return Source.IMPORT
+    return _SOURCES.get(form, Source.CLOUD_EVENTS)
 
 
 def _atomic(request: Request) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aforo.metering.commands import ingest
+from aforo.metering.telling import Source
 from aforo.metering.verdicts import IngestAnswer
 from aforo.sdk.ids import TenantId
 from aforo.storage.faults import answered_within
@@ -13,14 +14,19 @@ INGESTION_TIMEOUT_SECONDS = 30.0
 
 
 async def take(
-    runtime: Runtime, tenant_id: TenantId, events: Sequence[object], *, atomic: bool = False
+    runtime: Runtime,
+    tenant_id: TenantId,
+    events: Sequence[object],
+    *,
+    source: Source,
+    atomic: bool = False,
 ) -> IngestAnswer:
     """Give decoded events their verdicts. What is accepted is durable by the time of the answer.
 
     Raises: `BatchRefused` where `atomic` is set and not every event is good; `Unavailable`.
     """
     async with answered_within(INGESTION_TIMEOUT_SECONDS):  # The keys make it safe to send again.
-        answer = await ingest(runtime, tenant_id, events, atomic=atomic)
+        answer = await ingest(runtime, tenant_id, events, atomic=atomic, source=source)
     EVENTS.labels("accepted").inc(answer.accepted)
     EVENTS.labels("duplicate").inc(answer.duplicates)
     EVENTS.labels("conflict").inc(answer.conflicts)

@@ -14,6 +14,7 @@ from aforo.api.parts.scalars import JSON, show_moment
 from aforo.api.parts.taking import take
 from aforo.api.protocol.rates import take_events
 from aforo.metering.commands import BatchRefused
+from aforo.metering.telling import Source
 from aforo.metering.verdicts import IngestAnswer, Stage, Verdict, VerdictKind
 from aforo.sdk.errors import Invalid, Unavailable
 from aforo.tenants.permissions import Permission
@@ -170,7 +171,9 @@ class IngestionMutation:
             ) from refused
         sent = [event.sent() for event in input.events]
         try:
-            answer = await take(runtime, caller.tenant_id, sent, atomic=input.atomic)
+            answer = await take(
+                runtime, caller.tenant_id, sent, source=Source.GRAPHQL, atomic=input.atomic
+            )
         except BatchRefused as error:
             return EventsRefusedProblem(
                 code="BATCH_REFUSED",
