@@ -42,7 +42,9 @@ class Together(Generic[T, R]):
         self._bounds = bounds
         self._name = name
         self._waiting: deque[_Asked[T, R]] = deque()
-        self._rounds: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Those that run: asyncio itself would forget them."""
         self.waiting = 0
         """The sizes of all items that wait, those of the running rounds among them."""
 
@@ -60,19 +62,24 @@ class Together(Generic[T, R]):
         asked: _Asked[T, R] = _Asked(item, size, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
         self.waiting += size
-        if len(self._rounds) < self._bounds.rounds_at_once:
+        if self._running < self._bounds.rounds_at_once:
+            self._running += 1
             # A task of its own: whoever asked first may give up, and the others are not his.
             task = asyncio.create_task(self._go_on())
-            self._rounds.add(task)
-            task.add_done_callback(self._rounds.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await asked.answer
 
     async def _go_on(self) -> None:
-        while several := self._taken():
-            try:
-                await self._round(several)
-            finally:
-                self.waiting -= sum(asked.size for asked in several)
+        try:
+            while several := self._taken():
+                try:
+                    await self._round(several)
+                finally:
+                    self.waiting -= sum(asked.size for asked in several)
+        finally:
+            # At once, and not when the task is over: whoever comes in between would wait for ever.
+            self._running -= 1
 
     async def _round(self, several: Sequence[_Asked[T, R]]) -> None:
         try:

@@ -118,3 +118,23 @@ async def test_who_gives_up_before_his_round_is_left_out_and_holds_up_nobody() -
     assert await third == 6
     assert 2 not in work.numbers
     assert together.waiting == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+async def test_nobody_waits_for_a_round_that_is_just_over(at_once: int) -> None:
+    async def work(numbers: Sequence[int]) -> list[int]:
+        await asyncio.sleep(0)
+        return [2 * number for number in numbers]
+
+    bounds = Bounds(round_max=4, waiting_max=100, rounds_at_once=at_once)
+    together = Together(work, bounds=bounds, name="doubling")
+
+    async def ask_again_and_again(offset: int) -> None:
+        for number in range(200):
+            for _ in range((number + offset) % 3):
+                await asyncio.sleep(0)  # So that it comes at every moment of a round.
+            assert await together.do(number) == 2 * number
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*map(ask_again_and_again, range(5)))
+    assert together.waiting == 0
