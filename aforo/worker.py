@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from aforo.actions import commands as actions
 from aforo.billing import commands as billing
-from aforo.metering import backlog, quotas, reconcile, rollups, sealer
+from aforo.metering import backlog, conservation, keys, quotas, reconcile, rollups, sealer
 from aforo.plugins import told
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
@@ -34,7 +34,6 @@ from aforo.storage.actors import Actor, ActorKind
 from aforo.storage.jobs import JobName
 from aforo.storage.rests import Rests
 from aforo.storage.scope import Runtime, Scope
-from aforo.telemetry.metrics import BACKLOG, BACKLOG_AGE
 from aforo.telemetry.metrics import JOBS as JOBS_DONE
 from aforo.telemetry.tracing import span
 from aforo.webhooks import courier, fan_out
@@ -42,7 +41,7 @@ from aforo.webhooks import courier, fan_out
 JOBS_AT_ONCE = 4
 SWEEP_SECONDS = 1.0
 BACKLOG_SECONDS = 10.0
-FORGET_SECONDS = 600.0
+FORGET_SECONDS = keys.PART.total_seconds()
 AUDIT_PAUSE_SECONDS = 1.0
 SEALER_PAUSE_SECONDS = 0.2
 FULL_ROUND_EVENTS = sealer.SEGMENT_EVENTS_MAX // 2
@@ -136,6 +135,12 @@ async def roll_up_usage(scope: Scope) -> None:
 async def reconcile_quotas(scope: Scope) -> None:
     """Usage came in a while ago: compare the live tallies with the log."""
     await reconcile.reconcile(scope)
+
+
+@job(JobName.CHECK_EVENTS, tries_max=5, timeout_seconds=60)
+async def check_events(scope: Scope) -> None:
+    """Events have come into the log: hold what was received against what became of it."""
+    await conservation.check(scope)
 
 
 async def run(runtime: Runtime) -> None:
@@ -276,30 +281,18 @@ async def _seal_round(runtime: Runtime) -> int:
     confirmed = await sealer.seal_and_confirm(runtime)
     for segment in confirmed:
         await quotas.advance(runtime, segment)
-    for tenant_id in {segment.tenant_id for segment in confirmed}:
+    tenants = {segment.tenant_id for segment in confirmed}
+    for tenant_id in tenants:
         await rollups.ask(runtime, tenant_id)
+    if tenants:
+        await conservation.ask(runtime, tenants)
     return sum(len(segment.events) for segment in confirmed)
-
-
-async def measure_backlog(runtime: Runtime) -> None:
-    """Bring the gauges of what waits up to date."""
-    now = runtime.clock.now()
-    async with runtime.system("measure the backlog") as db:
-        waiting = {
-            "jobs": backlog.Waiting(*await queue.backlog(db, now)),
-            "events": await backlog.unsealed_events(db),
-            "segments": await backlog.unconfirmed_segments(db),
-        }
-    for name, found in waiting.items():
-        BACKLOG.labels(name).set(found.count)
-        age = (now - found.since).total_seconds() if found.since else 0
-        BACKLOG_AGE.labels(name).set(max(age, 0))
 
 
 async def _measure_backlog(runtime: Runtime) -> None:
     # In every worker: any of them may be asked.
     while True:
-        await measure_backlog(runtime)
+        await backlog.measure(runtime)
         await asyncio.sleep(BACKLOG_SECONDS)
 
 
@@ -314,6 +307,7 @@ async def _forget(runtime: Runtime) -> None:
     """Delete what is kept for a stated time only."""
     await idempotency.forget_old(runtime)
     await queue.forget_done(runtime)
+    await keys.forget_old(runtime, part=keys.part_at(runtime.clock.now()))
     await asyncio.sleep(FORGET_SECONDS)
 
 

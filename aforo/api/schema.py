@@ -20,6 +20,7 @@ from aforo.api.types.billing_changes import BillingMutation
 from aforo.api.types.billing_streams import BillingSubscription
 from aforo.api.types.catalog_changes import CatalogMutation
 from aforo.api.types.catalog_lists import CatalogQuery
+from aforo.api.types.conservation import ConservationQuery
 from aforo.api.types.identity_provider import IdentityProviderMutation, IdentityProviderQuery
 from aforo.api.types.ingestion import IngestionMutation
 from aforo.api.types.kpis import ReportSubscription
@@ -87,6 +88,7 @@ _QUERIES = (
     PortalQuery,
     MeteringQuery,
     QuarantineQuery,
+    ConservationQuery,
     UsageQuery,
     BillingQuery,
     TaxQuery,

@@ -1,4 +1,4 @@
-"""How many events are on their way into the log, over all tenants, and for how long."""
+"""How much is on its way, over all tenants, and for how long: events above all."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from aforo.metering.models import EventInbox, Segment, SegmentState
+from aforo.storage import queue
+from aforo.storage.scope import Runtime
+from aforo.telemetry.metrics import BACKLOG, BACKLOG_AGE
 
 ROWS_MAX = 100_000
 """More rows that wait are not counted: the count would add to their wait."""
@@ -21,6 +24,21 @@ class Waiting:
     since: datetime | None
     is_all: bool = True
     """Whether there are no more of them than were counted."""
+
+
+async def measure(runtime: Runtime) -> None:
+    """Bring the gauges of what waits up to date."""
+    now = runtime.clock.now()
+    async with runtime.system("measure the backlog") as db:
+        waiting = {
+            "jobs": Waiting(*await queue.backlog(db, now)),
+            "events": await unsealed_events(db),
+            "segments": await unconfirmed_segments(db),
+        }
+    for name, found in waiting.items():
+        BACKLOG.labels(name).set(found.count)
+        age = (now - found.since).total_seconds() if found.since else 0
+        BACKLOG_AGE.labels(name).set(max(age, 0))
 
 
 async def unsealed_events(db: AsyncSession) -> Waiting:

@@ -153,6 +153,7 @@ class IngestBatch(TenantTable, table=True):
 
     __tablename__ = "ingest_batch"
     is_audited: ClassVar[bool] = False
+    __table_args__ = (sa.Index("ingest_batch_by_time", "tenant_id", "created_at"),)
 
     received: int
     accepted: int

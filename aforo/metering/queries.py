@@ -141,19 +141,15 @@ async def cost_rates(scope: Scope, rules: Collection[MeterRule]) -> dict[UUID, l
 
 async def watermark(scope: Scope) -> int:
     """The last segment up to which everything is confirmed; 0 before the first."""
-    last = await scope.db.scalar(
-        sa.select(
-            sa.func.coalesce(
-                sa.func.min(col(Segment.segment_id)).filter(
-                    col(Segment.state) == SegmentState.SEALED
-                )
-                - 1,
-                sa.func.max(col(Segment.segment_id)),
-                0,
-            )
-        )
-    )
-    return int(last or 0)
+    return int(await scope.db.scalar(watermark_of()) or 0)
+
+
+def watermark_of() -> sa.Select[tuple[int]]:
+    """The statement for it, which may be a part of another."""
+    unconfirmed = col(Segment.state) == SegmentState.SEALED
+    first_unconfirmed = sa.func.min(col(Segment.segment_id)).filter(unconfirmed)
+    last = sa.func.max(col(Segment.segment_id))
+    return sa.select(sa.func.coalesce(first_unconfirmed - 1, last, 0))
 
 
 async def last_received(scope: Scope) -> int:

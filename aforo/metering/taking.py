@@ -153,12 +153,13 @@ async def _known(
 
 
 async def _keep(db: AsyncSession, kept: Sequence[tuple[UUID, Prepared]]) -> None:
-    """Write what was accepted into the inbox, one row for each tenant, and set the rest aside."""
-    accepted: dict[UUID, list[StoredEvent]] = defaultdict(list)
+    """Write what was accepted into the inbox, one row for each tenant and hour, and set the rest
+    aside."""
+    accepted: dict[tuple[UUID, int], list[StoredEvent]] = defaultdict(list)
     aside: list[dict[str, object]] = []
     for tenant_id, one in kept:
         if isinstance(one.result, StoredEvent):
-            accepted[tenant_id].append(one.result)
+            accepted[tenant_id, one.received_at.hour].append(one.result)
         else:
             aside.append(_set_aside(tenant_id, one, one.result))
     if accepted:
@@ -166,7 +167,7 @@ async def _keep(db: AsyncSession, kept: Sequence[tuple[UUID, Prepared]]) -> None
         await _run(
             db,
             _INSERT_INBOX,
-            list(accepted),
+            [tenant_id for tenant_id, _ in accepted],
             [min(event.received_at for event in events) for events in accepted.values()],
             [pack.events for pack in packs],
             [pack.content_bytes for pack in packs],
@@ -179,12 +180,12 @@ async def _keep(db: AsyncSession, kept: Sequence[tuple[UUID, Prepared]]) -> None
 async def _record(
     db: AsyncSession, batches: Sequence[Batch], answers: Sequence[IngestAnswer]
 ) -> None:
-    """What each tenant's batches brought, in numbers, and every conflict in full."""
-    counts: dict[UUID, dict[str, object]] = {}
+    """What each tenant's batches brought in an hour, in numbers, and every conflict in full."""
+    counts: dict[tuple[UUID, int], dict[str, object]] = {}
     conflicts: list[dict[str, object]] = []
     for batch, result in zip(batches, answers, strict=True):
         row = counts.setdefault(
-            batch.tenant_id,
+            (batch.tenant_id, batch.received_at.hour),
             {
                 "id": new_id(),
                 "tenant_id": batch.tenant_id,

@@ -21,6 +21,7 @@ class JobName(StrEnum):
     FAN_OUT_EVENTS = "fan_out_events"
     FORGET_EVENTS = "forget_events"
     ROLL_UP_USAGE = "roll_up_usage"
+    CHECK_EVENTS = "check_events"
     RECONCILE_QUOTAS = "reconcile_quotas"
 
 

@@ -24,6 +24,11 @@ GRAPHQL_OPERATIONS = Histogram(
 )
 STREAMS = Gauge("aforo_streams", "Subscriptions that are open in this process.")
 EVENTS = Counter("aforo_events", "Usage events that were received, by verdict.", ("verdict",))
+UNBALANCED_HOURS = Counter(
+    "aforo_unbalanced_hours",
+    "Hours of a tenant whose events were not accounted for when they were checked; 0 if all is "
+    "well.",
+)
 TRANSACTIONS = Histogram(
     "aforo_transaction_seconds",
     "PostgreSQL transactions, by role and whether they were committed.",

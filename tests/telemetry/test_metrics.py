@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from aforo import worker
 from aforo.api.app import create_app
+from aforo.metering import backlog
 from aforo.sdk.ids import TenantId
 from aforo.storage.scope import Runtime
 from aforo.telemetry.export import MetricsPortError, exported
@@ -81,7 +82,7 @@ async def test_jobs_and_the_backlog_are_measured(
     before = value("aforo_job_seconds_count", **labels)
     query = 'mutation { startBillRun(input: {until: "2026-11-20T12:00:00Z"}) { __typename } }'
     await client.post("/graphql", json={"query": query})
-    await worker.measure_backlog(runtime)
+    await backlog.measure(runtime)
     assert value("aforo_backlog", queue="jobs") >= 1
     await worker.drain(runtime, tenant_id)
     assert value("aforo_job_seconds_count", **labels) == before + 1

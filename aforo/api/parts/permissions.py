@@ -86,6 +86,8 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Team": Permission.CUSTOMERS_READ,
         "Event": Permission.USAGE_READ,
         "DiscardedEvents": Permission.USAGE_READ,
+        "IngestionBalance": Permission.USAGE_READ,
+        "IngestionBalances": Permission.USAGE_READ,
         "QuarantineFailure": Permission.USAGE_READ,
         "LiveCounts": Permission.USAGE_READ,
         "LiveEvent": Permission.USAGE_READ,

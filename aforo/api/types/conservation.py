@@ -1,0 +1,96 @@
+"""GraphQL of conservation: what was received, and what became of it."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+import strawberry
+
+from aforo.api.parts.context import Info
+from aforo.api.parts.fields import field
+from aforo.api.types.periods import PeriodInput
+from aforo.metering import conservation
+from aforo.metering.conservation import HOUR, HOURS_MAX, Balance
+from aforo.sdk import Period
+from aforo.tenants.permissions import Permission
+
+
+@strawberry.type(
+    description="Events by what became of them: `received` = `accepted` + `duplicates` + "
+    "`conflicts` + `rejected` + `quarantined` + `discarded`, and `accepted` = `inLog` + `inInbox`."
+)
+class IngestionBalance:
+    start: datetime | None = strawberry.field(
+        description="The hour in which they were first received; null for a total."
+    )
+    received: int = strawberry.field(description="All of them; atomic batches that failed are not.")
+    accepted: int = strawberry.field(description="Those that count, or will in a moment.")
+    duplicates: int = strawberry.field(description="Those that had been taken before.")
+    conflicts: int = strawberry.field(description="Those with the key of another one.")
+    rejected: int = strawberry.field(description="Those that were wrong.")
+    quarantined: int = strawberry.field(description="Those that wait in quarantine still.")
+    discarded: int = strawberry.field(description="Those that were discarded there.")
+    released: int = strawberry.field(description="Those of the accepted that had been quarantined.")
+    in_log: int = strawberry.field(description="Those of the accepted that count already.")
+    in_inbox: int = strawberry.field(
+        description="Those of the accepted that are on their way into the log."
+    )
+    unaccounted: int = strawberry.field(
+        description="How many were received of which nothing is known; 0, or something is wrong."
+    )
+    missing: int = strawberry.field(
+        description="How many were accepted and are nowhere; 0, or something is wrong."
+    )
+    balanced: bool = strawberry.field(description="Whether both are 0.")
+
+    @classmethod
+    def of(cls, balance: Balance, start: datetime | None = None) -> Self:
+        return cls(
+            start=start,
+            received=balance.received,
+            accepted=balance.accepted,
+            duplicates=balance.duplicates,
+            conflicts=balance.conflicts,
+            rejected=balance.rejected,
+            quarantined=balance.quarantined,
+            discarded=balance.discarded,
+            released=balance.released,
+            in_log=balance.in_log,
+            in_inbox=balance.in_inbox,
+            unaccounted=balance.unaccounted,
+            missing=balance.missing,
+            balanced=balance.balanced,
+        )
+
+
+@strawberry.type(description="What was received in a period, and what became of it, by the hour.")
+class IngestionBalances:
+    total: IngestionBalance = strawberry.field(description="Of all hours.")
+    hours: list[IngestionBalance] = strawberry.field(
+        description="Of each hour (UTC) in which something was received, the earliest first."
+    )
+
+
+@strawberry.type
+class ConservationQuery:
+    @field(
+        "What was received in a period, widened to whole hours, and what became of it by now. "
+        f"At most {HOURS_MAX // 24} days; the last 24 hours if not given.",
+        needs=Permission.USAGE_READ,
+        cost=50,
+    )
+    async def ingestion_balance(
+        self,
+        info: Info,
+        period: Annotated[
+            PeriodInput | None, strawberry.argument(description="Of which moments of receipt.")
+        ] = None,
+    ) -> IngestionBalances:
+        async with info.context.scope() as scope:
+            asked = (
+                period.to_period() if period else Period(scope.now - 23 * HOUR, scope.now + HOUR)
+            )
+            found = await conservation.balances(scope, asked)
+        return IngestionBalances(
+            total=IngestionBalance.of(sum(found.values(), Balance())),
+            hours=[IngestionBalance.of(balance, start) for start, balance in found.items()],
+        )
