@@ -336,11 +336,12 @@ def _shown(event: StoredEvent, segment_id: int) -> Mapping[str, Any]:
 _PROJECTED = f"""
     SELECT count() AS events, groupBitXor(key_xor) AS xor FROM {EVENTS}
     WHERE segment_id = {{segment:UInt64}} AND key_hash NOT IN (
-        SELECT key_hash FROM events
-        WHERE tenant_id = {{tenant:UUID}} AND segment_id < {{segment:UInt64}}
+        SELECT key_hash FROM stored_events_of(tenant = {{tenant:UUID}})
+        WHERE segment_id < {{segment:UInt64}}
             AND (customer_id, type, toStartOfHour(occurred_at), key_hash) IN (
-                SELECT customer_id, type, toStartOfHour(occurred_at), key_hash FROM events
-                WHERE tenant_id = {{tenant:UUID}} AND segment_id = {{segment:UInt64}}
+                SELECT customer_id, type, toStartOfHour(occurred_at), key_hash
+                FROM stored_events_of(tenant = {{tenant:UUID}})
+                WHERE segment_id = {{segment:UInt64}}
             )
     )
     {NEWEST_ALONE}

@@ -18,7 +18,14 @@ from tests.api.people import member
 pytestmark = pytest.mark.anyio
 
 PORTAL, EVIL = "https://portal.acme.example", "https://evil.example"
-OPEN = ["/graphql", "/v1/events", "/v1/persisted-documents", "/schema.graphql"]
+OPEN = [
+    "/graphql",
+    "/v1/events",
+    "/v1/persisted-documents",
+    "/schema.graphql",
+    *(f"/v1/entitlements/{name}" for name in ("check", "consume", "reserve", "finalise")),
+    *("/v1/entitlements/release", "/v1/entitlements/changes", "/v1/live/events"),
+]
 SENT = (
     "authorization, content-type, accept, idempotency-key, last-event-id, traceparent, "
     "apollo-require-preflight, x-apollo-operation-name, apollographql-client-name, "

@@ -259,8 +259,8 @@ async def test_what_stands_below_customers_is_read_with_one_statement_per_kind(
     """
     with statements(runtime) as seen:
         data = await graphql(document)
-    # customers, teams, subscriptions, offerings
-    assert len(seen) == 4
+    # Customers, teams, subscriptions, offerings; and once in a while what the caller may send.
+    assert len([each for each in seen if "FROM api_policy" not in each]) == 4
     nodes = [edge["node"] for edge in data["customers"]["edges"]]
     pages = [[edge["node"]["code"] for edge in node["teams"]["edges"]] for node in nodes]
     assert pages == [[], ["a"], ["a", "b"], ["a", "b"]]

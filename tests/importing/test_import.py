@@ -187,7 +187,8 @@ async def test_retry_after_is_waited_for_and_bounded(
     path = csv_of(market, tmp_path / "x.csv", 1)
     patient = dataclasses.replace(over(target, fate), give_up_seconds=1_000, parallel=1)
     assert (await sent(source(path), patient)).totals["duplicates"] == 1
-    assert [each for each in waited if each] == [7, 60]
+    # Whatever else sleeps in this process does so for less.
+    assert [each for each in waited if each >= 1] == [7, 60]
 
 
 async def test_who_gives_up_goes_on_from_there(
