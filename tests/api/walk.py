@@ -96,6 +96,9 @@ SAMPLES: dict[str, Any] = {
 
 SAMPLES_OF: dict[str, dict[str, Any]] = {
     "UsageFilterInput": {"properties": []},
+    "ingestionBalance": {
+        "period": {"start": "2026-11-01T00:00:00Z", "end": "2026-11-30T00:00:00Z"}
+    },
     "CreateWalletInput": {"currency": "EUR"},
     "ReleaseCustomerInput": {"kind": "THROTTLE"},
     "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},
