@@ -160,6 +160,7 @@ MORE_THAN_APPEND = {
     "persisted_document": "select insert delete",  # Until no client uses it any more.
     "job": "select insert update",  # To mark it done in the transaction of its work.
     "customer": "select insert update",  # To lock it.
+    "customer_alias": "select insert update",  # To end it.
     "subscription": "select insert update",
     "event_key": "select delete",  # To discard; besides, to release, a right to its state.
     "event_inbox": "select insert",  # To release what was quarantined.

@@ -13,6 +13,7 @@ from aforo.api.parts.portal import strangers
 from aforo.api.parts.relay import NODES_MAX, Node
 from aforo.api.parts.scalars import SCALARS
 from aforo.api.types.actions import ActionQuery, ActionSubscription
+from aforo.api.types.aliases import AliasMutation
 from aforo.api.types.api_keys import ApiKeyMutation, ApiKeyQuery
 from aforo.api.types.audit import AuditQuery
 from aforo.api.types.billing import BillingQuery
@@ -111,6 +112,7 @@ _MUTATIONS = (
     PaymentMutation,
     NotifierMutation,
     SubscriptionMutation,
+    AliasMutation,
     PortalMutation,
     IngestionMutation,
     QuarantineMutation,

@@ -32,7 +32,7 @@ from aforo.storage.listing import AgeOrder, Listing, equal
 from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
 from aforo.subscriptions.models import BillingMode, Customer, CustomerKey, Subscription
-from aforo.subscriptions.queries import customer_by_external_id, customers_by_id
+from aforo.subscriptions.queries import customer_named, customers_by_id
 
 PEAK_OF = timedelta(days=7)
 
@@ -55,7 +55,7 @@ async def standing_of(
     """The customer that has this id or key, if there is one, as it stands now."""
     key: CustomerKey | None = None
     if external_id is not None:
-        customer = await customer_by_external_id(scope, external_id)
+        customer = await customer_named(scope, external_id, scope.now)
     else:
         key = await scope.db.scalar(
             sa.select(CustomerKey).where(col(CustomerKey.key_hash) == key_hash)

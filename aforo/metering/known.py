@@ -17,7 +17,7 @@ from aforo.metering.prepare import Known
 from aforo.sdk.ids import CustomerId, TenantId
 from aforo.storage.scope import Runtime, Scope
 from aforo.storage.together import Bounds, Together
-from aforo.subscriptions.hierarchy import Hierarchy, KeyLife
+from aforo.subscriptions.hierarchy import AliasLife, Hierarchy, KeyLife
 from aforo.subscriptions.queries import active_subscriptions, resolve
 
 BOUNDS = Bounds(round_max=100, waiting_max=2_000)
@@ -34,19 +34,22 @@ class _Found:
     rates: dict[Any, Any] = field(default_factory=dict)
     customers: dict[str, CustomerId] = field(default_factory=dict)
     keys: dict[bytes, KeyLife] = field(default_factory=dict)
+    aliases: dict[str, AliasLife] = field(default_factory=dict)
     lives: dict[CustomerId, Any] = field(default_factory=dict)
 
     @property
     def known(self) -> Known:
-        return Known(self.meters, self.rates, Hierarchy(self.customers, self.keys), self.lives)
+        hierarchy = Hierarchy(self.customers, self.keys, self.aliases)
+        return Known(self.meters, self.rates, hierarchy, self.lives)
 
     @property
     def names(self) -> "_Asked":
         """What it was found by, if that is not too much to be looked for all at once."""
-        many = len(self.customers) + len(self.keys) > NAMES_MAX
+        customers = frozenset(self.customers.keys() | self.aliases.keys())
+        many = len(customers) + len(self.keys) > NAMES_MAX
         if many:
             return _Asked(frozenset(), frozenset(), frozenset())
-        return _Asked(frozenset(self.meters), frozenset(self.customers), frozenset(self.keys))
+        return _Asked(frozenset(self.meters), customers, frozenset(self.keys))
 
     def add(self, other: "_Found") -> None:
         self.meters |= other.meters
@@ -54,6 +57,7 @@ class _Found:
         self.lives |= other.lives
         self.keys |= other.keys
         self.customers |= other.customers
+        self.aliases |= other.aliases
 
 
 class _Asked(NamedTuple):
@@ -66,7 +70,7 @@ class _Asked(NamedTuple):
     def beyond(self, found: _Found) -> "_Asked":
         return _Asked(
             self.types - found.meters.keys(),
-            self.customers - found.customers.keys(),
+            self.customers - found.customers.keys() - found.aliases.keys(),
             self.key_hashes - found.keys.keys(),
         )
 
@@ -162,4 +166,11 @@ async def _look_up(scope: Scope, asked: _Asked) -> _Found:
     rates = await queries.cost_rates(scope, rules)
     hierarchy = await resolve(scope, asked.customers, asked.key_hashes)
     lives = await active_subscriptions(scope, hierarchy.customer_ids)
-    return _Found(meters, rates, dict(hierarchy.customers), dict(hierarchy.keys), dict(lives))
+    return _Found(
+        meters=meters,
+        rates=rates,
+        customers=dict(hierarchy.customers),
+        keys=dict(hierarchy.keys),
+        aliases=dict(hierarchy.aliases),
+        lives=dict(lives),
+    )

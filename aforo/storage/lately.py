@@ -25,6 +25,7 @@ _OF_INGESTION = {
     "rate_plan_line",
     "customer",
     "customer_key",
+    "customer_alias",
     "team",
     "agent",
     "subscription",

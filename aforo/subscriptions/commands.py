@@ -17,6 +17,7 @@ from aforo.storage.jobs import JobName
 from aforo.storage.rows import add_unique
 from aforo.storage.scope import Scope
 from aforo.subscriptions import queries
+from aforo.subscriptions.aliases import check_free
 from aforo.subscriptions.hierarchy import hash_customer_key
 from aforo.subscriptions.models import (
     Agent,
@@ -61,7 +62,7 @@ async def create_customer(
     """Create a customer, whom events name by `external_id`.
 
     Billing periods start at midnight in `time_zone`. Raises `Invalid`, or `Conflict` for an
-    external id that is taken.
+    external id that is taken, or is an alias.
     """
     customer = Customer(
         external_id=check_external_id(external_id),
@@ -75,6 +76,7 @@ async def create_customer(
         tax_number=check_detail(tax_number, field="taxNumber"),
         segment=check_detail(segment, field="segment"),
     )
+    await check_free(scope, customer.external_id)
     taken = Conflict(
         f"there is a customer with the external id {external_id!r}, choose another",
         code="CUSTOMER_EXTERNAL_ID_TAKEN",

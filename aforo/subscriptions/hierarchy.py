@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -39,6 +39,18 @@ class KeyLife:
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliasLife:
+    """A customer behind another id, and the moments `[valid_from, valid_to)` it stands for it."""
+
+    customer_id: CustomerId
+    valid_from: datetime
+    valid_to: datetime | None = None
+
+    def contains(self, at: datetime) -> bool:
+        return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+
+
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
     """What one batch of events needs to know of a tenant's customers and their keys."""
@@ -47,12 +59,15 @@ class Hierarchy:
     """By the tenant's own id of the customer."""
     keys: Mapping[bytes, KeyLife]
     """By the hash that `hash_customer_key` gives."""
+    aliases: Mapping[str, AliasLife] = field(default_factory=dict)
+    """By the other id that they stand for."""
 
     @property
     def customer_ids(self) -> set[CustomerId]:
         """Every customer that something in the batch leads to."""
         by_key = {life.place.customer_id for life in self.keys.values()}
-        return by_key.union(self.customers.values())
+        by_alias = {life.customer_id for life in self.aliases.values()}
+        return by_key.union(self.customers.values(), by_alias)
 
     def lookup(
         self, *, customer: str | None, key_hash: bytes | None, at: datetime
@@ -64,7 +79,7 @@ class Hierarchy:
         assert customer is not None or key_hash is not None, "an event without both is rejected"
         customer_id = None
         if customer is not None:
-            customer_id = self.customers.get(customer)
+            customer_id = self.customers.get(customer) or self._behind(customer, at)
             if customer_id is None:
                 return Unplaced.UNKNOWN_CUSTOMER
             if key_hash is None:
@@ -75,6 +90,10 @@ class Hierarchy:
         if customer_id is not None and key.place.customer_id != customer_id:
             return Unplaced.KEY_UNKNOWN
         return key.place
+
+    def _behind(self, alias: str, at: datetime) -> CustomerId | None:
+        life = self.aliases.get(alias)
+        return life.customer_id if life is not None and life.contains(at) else None
 
 
 def hash_customer_key(secret: str, *, pepper: str) -> bytes:

@@ -136,6 +136,23 @@ class CustomerKey(TenantTable, table=True):
     valid_to: datetime | None = moment(default=None)
 
 
+class CustomerAlias(TenantTable, table=True):
+    """Another id of a customer, good for events that occurred in `[valid_from, valid_to)`."""
+
+    __tablename__ = "customer_alias"
+    __table_args__ = (
+        belongs_to("customer", "customer_id"),
+        sa.UniqueConstraint("tenant_id", "external_id"),
+        sa.Index("customer_alias_by_customer", "tenant_id", "customer_id", "id"),
+    )
+
+    customer_id: UUID
+    external_id: str
+    """Exactly as events name it."""
+    valid_from: datetime = moment()
+    valid_to: datetime | None = moment(default=None)
+
+
 class Subscription(TenantTable, table=True):
     """A customer's purchase of one offering, for as long as `[starts_at, ends_at)`."""
 

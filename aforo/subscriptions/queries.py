@@ -23,11 +23,12 @@ from aforo.sdk import (
 from aforo.storage.listing import Children, Listing, begins, equal
 from aforo.storage.rows import rows_by_id
 from aforo.storage.scope import Scope
-from aforo.subscriptions.hierarchy import Hierarchy, KeyLife, Place
+from aforo.subscriptions.hierarchy import AliasLife, Hierarchy, KeyLife, Place
 from aforo.subscriptions.lives import SubscriptionLife
 from aforo.subscriptions.models import (
     Agent,
     Customer,
+    CustomerAlias,
     CustomerKey,
     CustomerOrder,
     Subscription,
@@ -43,13 +44,17 @@ DUE_MAX = 1_000
 async def resolve(
     scope: Scope, external_ids: Collection[str], key_hashes: Collection[bytes]
 ) -> Hierarchy:
-    """The customers and keys that a batch of events names, those that exist; two statements."""
+    """The customers and keys that a batch of events names, those that exist: two statements, and
+    one more for ids that are no customer's own."""
     customers: dict[str, CustomerId] = {}
     if external_ids:
         named = await scope.db.execute(
             sa.select(Customer).where(col(Customer.external_id).in_(external_ids))
         )
         customers = {row.external_id: CustomerId(row.id) for row in named.scalars()}
+    others = set(external_ids) - customers.keys()
+    found_aliases = await aliases(scope, others) if others else {}
+    lives = {name: _alias_life(row) for name, row in found_aliases.items()}
     keys: dict[bytes, KeyLife] = {}
     if key_hashes:
         found = await scope.db.execute(
@@ -58,7 +63,15 @@ async def resolve(
             .where(col(CustomerKey.key_hash).in_(key_hashes))
         )
         keys = {key.key_hash: _key_life(key, agent) for key, agent in found}
-    return Hierarchy(customers=customers, keys=keys)
+    return Hierarchy(customers=customers, keys=keys, aliases=lives)
+
+
+def _alias_life(alias: CustomerAlias) -> AliasLife:
+    return AliasLife(
+        customer_id=CustomerId(alias.customer_id),
+        valid_from=alias.valid_from,
+        valid_to=alias.valid_to,
+    )
 
 
 def _key_life(key: CustomerKey, agent: Agent | None) -> KeyLife:
@@ -152,6 +165,32 @@ async def customer_by_external_id(scope: Scope, external_id: str) -> Customer | 
         sa.select(Customer).where(col(Customer.external_id) == external_id)
     )
     return customer
+
+
+async def customer_named(scope: Scope, external_id: str, at: datetime) -> Customer | None:
+    """The customer that an event of that moment names by this id: its own, or an alias."""
+    customer = await customer_by_external_id(scope, external_id)
+    if customer is not None:
+        return customer
+    alias = (await aliases(scope, [external_id])).get(external_id)
+    if alias is None or alias.valid_from > at or (alias.valid_to and alias.valid_to <= at):
+        return None
+    return (await customers_by_id(scope, [alias.customer_id])).get(alias.customer_id)
+
+
+async def aliases(scope: Scope, external_ids: Collection[str]) -> dict[str, CustomerAlias]:
+    """The aliases among these ids, whenever they are good, by id."""
+    found = await scope.db.scalars(
+        sa.select(CustomerAlias).where(col(CustomerAlias.external_id).in_(external_ids))
+    )
+    return {row.external_id: row for row in found}
+
+
+async def customer_aliases_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, CustomerAlias]:
+    return await rows_by_id(scope, CustomerAlias, ids)
+
+
+ALIASES_BY_CUSTOMER = Children(CustomerAlias, "customer_id")
 
 
 async def teams_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, Team]:

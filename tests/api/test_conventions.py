@@ -56,6 +56,8 @@ NOT_GLOBAL = {
     "Customer.externalId": "the tenant's own id of it",
     "CreateCustomerInput.externalId": "the tenant's own id of it",
     "Query.customer(externalId:)": "the tenant's own id of it",
+    "CustomerAlias.externalId": "another one of it",
+    "RegisterCustomerAliasInput.externalId": "another one of it",
     "ApiKey.publicId": "a part of its token",
     "AuditEntry.requestId": "as the log and the header `X-Request-Id` have it",
     "IdentityProvider.clientId": "OpenID's own word",

@@ -1,5 +1,6 @@
 """A tenant that has one of everything, for tests that ask who may see it."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,19 +201,7 @@ async def _sell(graphql: GraphQL, mark: str) -> dict[str, str]:
     customer_id = await make(
         "Customer", "createCustomer", externalId=mark, name=mark, currency="USD"
     )
-    team_id = await make("Team", "createTeam", customerId=customer_id, **named)
-    agent_id = await make("Agent", "createAgent", teamId=team_id, **named)
-    await make(
-        "CustomerKey",
-        "registerCustomerKey",
-        customerId=customer_id,
-        agentId=agent_id,
-        name=mark,
-        key=CUSTOMER_KEY % mark,
-        validFrom="2026-10-01T00:00:00Z",
-    )
-    # Of its rates, and not blocked: the rest of the world goes on.
-    await make("Restraint", "setThrottle", customerId=customer_id, reason=mark, percent=99)
+    await _hierarchy(make, mark, customer_id)
     wallet_id = await make(
         "Wallet", "createWallet", customerId=customer_id, currency="USD", name=mark
     )
@@ -233,6 +222,30 @@ async def _sell(graphql: GraphQL, mark: str) -> dict[str, str]:
         name=mark,
     )
     return ids
+
+
+async def _hierarchy(make: Callable[..., Awaitable[str]], mark: str, customer_id: str) -> None:
+    named = {"code": mark, "name": mark}
+    team_id = await make("Team", "createTeam", customerId=customer_id, **named)
+    agent_id = await make("Agent", "createAgent", teamId=team_id, **named)
+    await make(
+        "CustomerKey",
+        "registerCustomerKey",
+        customerId=customer_id,
+        agentId=agent_id,
+        name=mark,
+        key=CUSTOMER_KEY % mark,
+        validFrom="2026-10-01T00:00:00Z",
+    )
+    # Of its rates, and not blocked: the rest of the world goes on.
+    await make("Restraint", "setThrottle", customerId=customer_id, reason=mark, percent=99)
+    await make(
+        "CustomerAlias",
+        "registerCustomerAlias",
+        customerId=customer_id,
+        externalId=f"{mark}-alias",
+        validFrom="2026-10-01T00:00:00Z",
+    )
 
 
 def _rate(meter_id: str) -> dict[str, Any]:

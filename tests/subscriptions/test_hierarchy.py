@@ -6,7 +6,14 @@ import pytest
 
 from aforo.sdk import AgentId, CustomerId, CustomerKeyId, TeamId
 from aforo.storage.tables import new_id
-from aforo.subscriptions.hierarchy import Hierarchy, KeyLife, Place, Unplaced, hash_customer_key
+from aforo.subscriptions.hierarchy import (
+    AliasLife,
+    Hierarchy,
+    KeyLife,
+    Place,
+    Unplaced,
+    hash_customer_key,
+)
 
 FROM = datetime(2026, 11, 1, tzinfo=UTC)
 TO = datetime(2026, 12, 1, tzinfo=UTC)
@@ -80,3 +87,38 @@ def test_the_hash_of_a_key_needs_the_key_and_the_pepper() -> None:
     assert stored == hash_customer_key("sk_live_0123456789", pepper=PEPPER)
     assert stored != hash_customer_key("sk_live_0123456780", pepper=PEPPER)
     assert stored != hash_customer_key("sk_live_0123456789", pepper=PEPPER[::-1])
+
+
+OLD_NAME = Hierarchy(
+    customers={"acme": ACME},
+    keys=HIERARCHY.keys,
+    aliases={
+        "acme-old": AliasLife(customer_id=ACME, valid_from=FROM, valid_to=TO),
+        "acme": AliasLife(customer_id=GLOBEX, valid_from=FROM),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("at", "stands"),
+    [
+        (FROM - timedelta(microseconds=1), False),
+        (FROM, True),
+        (TO - timedelta(microseconds=1), True),
+        (TO, False),
+    ],
+)
+def test_an_alias_stands_for_a_customer_within_its_life_alone(at: datetime, stands: bool) -> None:
+    expected = Place(customer_id=ACME) if stands else Unplaced.UNKNOWN_CUSTOMER
+    assert OLD_NAME.lookup(customer="acme-old", key_hash=None, at=at) == expected
+
+
+def test_a_key_must_be_that_of_the_customer_behind_the_alias() -> None:
+    assert OLD_NAME.lookup(customer="acme-old", key_hash=OF_AGENT, at=FROM) == AGENT_KEY
+    foreign = OLD_NAME.lookup(customer="acme-old", key_hash=OF_GLOBEX, at=FROM)
+    assert foreign == Unplaced.KEY_UNKNOWN
+
+
+def test_an_id_of_its_own_goes_before_an_alias() -> None:
+    assert OLD_NAME.lookup(customer="acme", key_hash=None, at=FROM) == Place(customer_id=ACME)
+    assert Hierarchy(customers={}, keys={}, aliases=OLD_NAME.aliases).customer_ids == {ACME, GLOBEX}

@@ -80,6 +80,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "NewPortalToken": Permission.CUSTOMERS_READ,
         "PortalToken": Permission.CUSTOMERS_READ,
         "Customer": Permission.CUSTOMERS_READ,
+        "CustomerAlias": Permission.CUSTOMERS_READ,
         "CustomerKey": Permission.CUSTOMERS_READ,
         "CustomerSubscription": Permission.CUSTOMERS_READ,
         "Restraint": Permission.CUSTOMERS_READ,

@@ -99,6 +99,19 @@ class Customer(Node):
             of=CustomerKey.from_row,
         )
 
+    @field("Other ids by which events may name it, oldest first, also those that have ended.")
+    async def aliases(
+        self, info: Info, first: First = PAGE_DEFAULT, after: After = None
+    ) -> Connection["CustomerAlias"]:
+        return await children_in_pages(
+            info.context,
+            queries.ALIASES_BY_CUSTOMER,
+            self.row_id,
+            first=first,
+            after=after,
+            of=CustomerAlias.from_row,
+        )
+
     @field("Its subscriptions, oldest first, also those that have ended.")
     async def subscriptions(
         self, info: Info, first: First = PAGE_DEFAULT, after: After = None
@@ -222,6 +235,35 @@ class CustomerKey(Node):
             return None
         row = await info.context.load(queries.agents_by_id, self.agent_id)
         return None if row is None else Agent.from_row(row)
+
+
+@relay.fetched_by(queries.customer_aliases_by_id)
+@strawberry.type(description="Another id by which events may name a customer.")
+class CustomerAlias(Node):
+    customer_id: strawberry.Private[UUID]
+    external_id: str = strawberry.field(description="The id, as events name it as `customer`.")
+    valid_from: datetime = strawberry.field(
+        description="Events that occurred from this moment on may name it."
+    )
+    valid_to: datetime | None = strawberry.field(
+        description="Events that occurred from this moment on may not; null for no end."
+    )
+    created_at: datetime = strawberry.field(description="When it was registered.")
+
+    @classmethod
+    def from_row(cls, row: models.CustomerAlias) -> Self:
+        return cls(
+            id=relay.global_id("CustomerAlias", row.id),
+            customer_id=row.customer_id,
+            external_id=row.external_id,
+            valid_from=row.valid_from,
+            valid_to=row.valid_to,
+            created_at=row.created_at,
+        )
+
+    @field("The customer that it stands for.")
+    async def customer(self, info: Info) -> Customer:
+        return await customer_of(info, self.customer_id)
 
 
 @relay.fetched_by(queries.subscriptions_by_id)
