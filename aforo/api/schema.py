@@ -40,6 +40,7 @@ from aforo.api.types.restraints import RestraintMutation, RestraintQuery
 from aforo.api.types.signals import SignalMutation, SignalQuery, SignalSubscription
 from aforo.api.types.subscription_changes import SubscriptionMutation
 from aforo.api.types.subscription_lists import SubscriptionQuery
+from aforo.api.types.suspects import SuspectQuery
 from aforo.api.types.taxes import TaxQuery
 from aforo.api.types.tenants import TenantMutation, TenantQuery
 from aforo.api.types.usage import UsageQuery
@@ -90,6 +91,7 @@ _QUERIES = (
     MeteringQuery,
     QuarantineQuery,
     ConservationQuery,
+    SuspectQuery,
     UsageQuery,
     BillingQuery,
     TaxQuery,

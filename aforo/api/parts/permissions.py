@@ -94,6 +94,8 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "LiveEvent": Permission.USAGE_READ,
         "LiveFrame": Permission.USAGE_READ,
         "QuarantinedEvent": Permission.USAGE_READ,
+        "SuspectedDuplicate": Permission.USAGE_READ,
+        "SuspectedDuplicates": Permission.USAGE_READ,
         "ReleasedEvents": Permission.USAGE_READ,
         "QuotaUse": Permission.USAGE_READ,
         "Usage": Permission.USAGE_READ,

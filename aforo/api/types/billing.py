@@ -21,10 +21,12 @@ from aforo.api.types.explanations import InvoiceExplanation, explanation_of
 from aforo.api.types.payments import PaymentInstruction
 from aforo.api.types.periods import PeriodInput
 from aforo.api.types.subscriptions import Customer, CustomerSubscription, customer_of
+from aforo.api.types.suspects import SuspectedDuplicates, suspects_of
 from aforo.billing import models, queries
 from aforo.billing.gateways import instructions_by_invoice
 from aforo.billing.models import BillRunState, InvoiceOrder, InvoiceState, LineKind
 from aforo.billing.queries import SourceEvent
+from aforo.sdk import Period
 from aforo.storage.listing import PAGE_DEFAULT, AgeOrder
 from aforo.subscriptions.queries import subscriptions_by_id
 from aforo.tenants.permissions import Permission
@@ -259,6 +261,12 @@ class Invoice(Node):
     @field("Who owes it.")
     async def customer(self, info: Info) -> Customer:
         return await customer_of(info, self.customer_id)
+
+    @field("Events of its period that look like copies of others; null once it is final.", cost=20)
+    async def suspected_duplicates(self, info: Info) -> SuspectedDuplicates | None:
+        if self.finalized_at is not None:
+            return None
+        return await suspects_of(info, self.customer_id, Period(self.period_start, self.period_end))
 
     @field("The subscription that is billed.")
     async def subscription(self, info: Info) -> CustomerSubscription:
