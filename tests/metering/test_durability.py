@@ -96,7 +96,7 @@ async def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(
         for point in deaths:
             await live_until_death(lives, journal, point)
             assert await lives.exit_code() == -signal.SIGKILL
-    await until_sealed(market)
+    await until_sealed(market, lives=len(deaths))
     await check(journal)
     assert len(journal.acknowledged) > len(deaths)
 
@@ -120,7 +120,7 @@ async def test_the_death_of_every_process_at_once_loses_nothing_that_was_acknowl
                 journal = Journal(await open_market(runtime, TenantId(config.tenant_id)))
             if deaths == KILLS_OF_EVERYTHING:
                 journal.market = dataclasses.replace(journal.market, runtime=runtime)
-                await until_sealed(journal.market)
+                await until_sealed(journal.market, lives=deaths)
                 await check(journal)
             else:
                 turns = [journal.turn() for _ in range(10)]
@@ -168,9 +168,10 @@ async def answers(
             number += 1
 
 
-async def until_sealed(market: Market) -> None:
-    """Wait for the last life's leadership to end, and for the inbox to be empty."""
-    async with asyncio.timeout(WAIT_SECONDS):
+async def until_sealed(market: Market, *, lives: int) -> None:
+    """Wait for the last life's leadership to end, and for the inbox to be empty: a life may leave a
+    segment behind."""
+    async with asyncio.timeout(WAIT_SECONDS + lives):
         while await market.rows("event_inbox"):
             await asyncio.sleep(PAUSE_SECONDS)
             await market.try_to_seal()
