@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +23,6 @@ from aforo.metering.aggregate import EVENTS, NEWEST_ALONE
 from aforo.metering.models import EventInbox, Segment, SegmentState
 from aforo.metering.projection import COLUMNS, columns_of, xor_of
 from aforo.metering.stored import StoredEvent, hash_of_key, unpacked
-from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
 from aforo.storage.clickhouse import EVERY_PAYER
 from aforo.storage.failpoints import reached
@@ -36,9 +35,6 @@ SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 """Of events that are unpacked: what is in memory while a segment is confirmed."""
 LEADER_LOCK = 4_613_002
 SEAL_LOCK = 4_613_003
-LIFE_SECONDS = 3.0
-IDLE_SECONDS_MAX = 15
-"""After so long without a sign of life PostgreSQL lets another process lead."""
 LIVE_EVENTS_MAX = 500
 """Events of one segment that are shown live; the count of all of them is always told."""
 GENESIS = bytes(32)
@@ -66,23 +62,11 @@ class Leader:
     """The right to seal, for as long as the connection that holds the lock lives."""
 
     connection: AsyncConnection
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def assert_held(self) -> None:
         """Raise where the connection, and the lock with it, is gone."""
-        async with self._turn:
-            await self.connection.execute(sa.text("SELECT 1"))
-            await self.connection.commit()
-
-    async def show_life(self) -> None:
-        """Keep the connection from being idle for too long, until cancelled or it is gone."""
-        while True:
-            await asyncio.sleep(LIFE_SECONDS)
-            try:
-                with engine_faults():
-                    await self.assert_held()
-            except Unavailable:
-                return  # Whoever leads finds it out the same way, before his next round.
+        await self.connection.execute(sa.text("SELECT 1"))
+        await self.connection.commit()
 
 
 @asynccontextmanager
@@ -101,22 +85,11 @@ async def _lock(runtime: Runtime) -> AsyncIterator[Leader | None]:
     async with runtime.cross_tenant.connect() as connection:
         is_leader = await connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({LEADER_LOCK})"))
         await connection.commit()
-        if not is_leader:
-            yield None
-            return
-        # A leader that is frozen, or behind a network that is gone, does not close its connection.
-        await connection.execute(sa.text(f"SET idle_session_timeout = {IDLE_SECONDS_MAX * 1000}"))
-        await connection.commit()
-        leader = Leader(connection)
-        life = asyncio.create_task(leader.show_life())
         try:
-            yield leader
+            yield Leader(connection) if is_leader else None
         finally:
-            life.cancel()
-            await asyncio.wait([life])
-            if not connection.invalidated:
+            if is_leader and not connection.invalidated:
                 await connection.execute(sa.text(f"SELECT pg_advisory_unlock({LEADER_LOCK})"))
-                await connection.execute(sa.text("RESET idle_session_timeout"))
                 await connection.commit()
 
 

@@ -113,41 +113,6 @@ async def test_a_leader_that_is_cut_off_notices_and_another_takes_over(
     assert await market.used("tokens") == 10
 
 
-async def test_a_leader_that_is_frozen_is_followed_by_another_and_doubles_nothing_once_it_wakes(
-    market: Market, rival: Market, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sealer, "IDLE_SECONDS_MAX", 1)
-    monkeypatch.setattr(sealer, "LIFE_SECONDS", 60)  # It shows none.
-
-    async def lead_and_freeze() -> None:
-        async with sealer.leadership(market.runtime) as leader:
-            assert leader is not None
-            async with led(rival.runtime) as successor:
-                await successor.assert_held()
-                assert await sealer.seal_and_confirm(rival.runtime)
-            assert await sealer.seal_and_confirm(market.runtime) == []  # It was in a round.
-            await leader.assert_held()
-
-    await market.take(market.event())
-    with pytest.raises(Unavailable):
-        await lead_and_freeze()
-    assert await market.used("tokens") == 10
-
-
-async def test_a_leader_that_is_busy_for_long_shows_that_it_lives(
-    market: Market, rival: Market, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sealer, "IDLE_SECONDS_MAX", 1)
-    monkeypatch.setattr(sealer, "LIFE_SECONDS", 0.1)
-    async with sealer.leadership(market.runtime) as leader:
-        assert leader is not None
-        # For longer than a leader may be idle, by the clock of PostgreSQL.
-        async with rival.scope() as scope:
-            await scope.db.execute(sa.text("SELECT pg_sleep(1.5)"))
-        await leader.assert_held()
-        assert await rival.try_to_seal() is None
-
-
 async def test_two_who_both_believe_to_lead_double_nothing_and_break_no_chain(
     market: Market, rival: Market
 ) -> None:
