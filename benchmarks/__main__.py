@@ -24,7 +24,7 @@ from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
 from aforo.storage.scope import open_runtime
 from aforo.tenants.commands import NewTenant, create_tenant
-from benchmarks import ingestion, lists, streams, usage
+from benchmarks import gateway, ingestion, lists, streams, usage
 from benchmarks.client import Client
 from benchmarks.graphql import compare, open_customers
 from benchmarks.limits import bare_server, copy_rows, index_events
@@ -88,6 +88,7 @@ def _measure(engines: EmbeddedEngines, folder: Path) -> Iterator[Figure]:
                 yield Figure(name, ours, stock, "stock Strawberry with its caches, from memory")
             run_until = open_shop(client, month_end)
             yield from _ingest(url, key, month_end, engines)
+            _print_gateway(url, key)
             begun = time.perf_counter()
             run_until(client)
             elapsed = time.perf_counter() - begun
@@ -122,6 +123,18 @@ def _print_streams(measured: streams.Streams, bare: streams.Streams) -> None:
             limit,
             f"{unit} (a bare server, the same bytes)",
         )
+
+
+def _print_gateway(url: str, key: str) -> None:
+    plain, metered = gateway.measure(url, key, customer="trace-0", meter="requests-bench")
+    bare = gateway.measure_bare()
+    for name, figure, limit in (
+        ("decision at the gateway, median", plain.median_us, bare.median_us),
+        ("decision at the gateway, 99th percentile", plain.p99_us, bare.p99_us),
+        ("the same, metered, median", metered.median_us, bare.median_us),
+        ("the same, metered, 99th percentile", metered.p99_us, bare.p99_us),
+    ):
+        _print_beside(name, figure, limit, "µs (a server that decides nothing)")
 
 
 def _print_beside(name: str, figure: float, limit: float, unit: str) -> None:
