@@ -57,6 +57,7 @@ LEASE_EXTRA_SECONDS = 30
 FINISH_SECONDS = 10
 """How long running jobs may go on once we are told to stop; then they are handed back."""
 
+Resting = Rests[tuple[TenantId, JobName]]
 Body = Callable[..., Awaitable[object]]
 log = structlog.get_logger()
 
@@ -148,7 +149,7 @@ async def run(runtime: Runtime) -> None:
 
     Cancelled, it lets running jobs finish for a while, and hands the others back.
     """
-    rests = Rests(times=REST_TIMES, seconds_max=REST_SECONDS_MAX)
+    rests: Resting = Rests(times=REST_TIMES, seconds_max=REST_SECONDS_MAX)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_patiently("jobs", lambda: _serve_jobs(runtime, rests)))
         tasks.create_task(_patiently("relay", lambda: _relay(runtime, rests)))
@@ -197,7 +198,7 @@ async def _waits_to_be_sealed(runtime: Runtime) -> bool:
 
 
 async def execute(
-    runtime: Runtime, tenant_id: TenantId, job_id: JobId, *, rests: Rests | None = None
+    runtime: Runtime, tenant_id: TenantId, job_id: JobId, *, rests: Resting | None = None
 ) -> None:
     """Lease one job, do it, and mark it done in the same transaction; or give it back."""
     leases = {name: kind.timeout_seconds + LEASE_EXTRA_SECONDS for name, kind in JOBS.items()}
@@ -311,14 +312,12 @@ async def _forget(runtime: Runtime) -> None:
     await asyncio.sleep(FORGET_SECONDS)
 
 
-async def _relay(runtime: Runtime, rests: Rests) -> None:
+async def _relay(runtime: Runtime, rests: Resting) -> None:
     """Hint arq at every job that is due: at once when one is written, else by the sweep."""
     async with _arq(runtime) as redis, queue.told(runtime, "aforo_jobs") as news:
         while True:
             news.clear()
-            for one in await queue.due_jobs(runtime):
-                if rests.hold((one.tenant_id, one.name)):
-                    continue
+            for one in await queue.due_jobs(runtime, but=rests.resting()):
                 # A hint per try: arq remembers one whose worker was killed, and would refuse it.
                 await redis.enqueue_job(
                     "run_job",
@@ -332,7 +331,7 @@ async def _relay(runtime: Runtime, rests: Rests) -> None:
                     await news.wait()
 
 
-async def _serve_jobs(runtime: Runtime, rests: Rests) -> None:
+async def _serve_jobs(runtime: Runtime, rests: Resting) -> None:
     async def run_job(_ctx: dict[str, Any], tenant_id: str, job_id: str) -> None:
         await execute(runtime, TenantId(UUID(tenant_id)), JobId(UUID(job_id)), rests=rests)
 

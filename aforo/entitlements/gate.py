@@ -4,8 +4,6 @@ What plans grant is remembered by the process until it is told of a change; what
 of Redis each time. Where Redis is away it answers by what it knew last.
 """
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +22,7 @@ from aforo.entitlements.decide import (
 from aforo.entitlements.queries import standing_of
 from aforo.entitlements.standing import Entitled, Reason, Standing, Throttle, entitled
 from aforo.metering.quotas import QuotaInForce, count
+from aforo.sdk.encoding import decoded, encoded
 from aforo.sdk.errors import Conflict, Invalid, NotFound, Unavailable
 from aforo.sdk.ids import TenantId
 from aforo.storage.buckets import Rate
@@ -36,6 +35,8 @@ COLD_TRIES_MAX = 3
 ANEW = "what was used is counted anew all the time"
 _MILLI = 1_000
 _PREFIX = "hold_"
+HOLD_CHARACTERS = 43
+"""Of 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,15 +336,13 @@ def _changes_at(standing: Standing, quota: QuotaInForce | None, now: datetime) -
 
 
 def _id(customer_id: UUID, name: str) -> str:
-    both = customer_id.bytes + bytes.fromhex(name)
-    return _PREFIX + base64.urlsafe_b64encode(both).decode().rstrip("=")
+    return _PREFIX + encoded(customer_id.bytes + bytes.fromhex(name))
 
 
 def _parsed(hold_id: str) -> tuple[str, str]:
-    text = hold_id.removeprefix(_PREFIX)
     try:
-        both = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        both = decoded(hold_id.removeprefix(_PREFIX), characters_max=HOLD_CHARACTERS)
+    except ValueError:
         both = b""
     if len(both) != 32 or not hold_id.startswith(_PREFIX):
         raise NotFound("there is no hold with this id", field="hold")

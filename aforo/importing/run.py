@@ -20,7 +20,6 @@ from aforo.metering.ingest import key_of, read_event
 from aforo.metering.validate import check_time
 from aforo.metering.verdicts import Refusal
 
-PARALLEL_MAX = 16
 SHOWN_EVERY_SECONDS = 0.2
 
 _EVENT = msgspec.json.Decoder(float_hook=Decimal)

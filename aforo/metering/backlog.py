@@ -43,12 +43,18 @@ async def measure(runtime: Runtime) -> None:
 
 async def unsealed_events(db: AsyncSession) -> Waiting:
     """Events that were acknowledged and are in no segment yet."""
-    unsealed = col(EventInbox.segment_id).is_(None)
+    return await events_in_inbox(db, col(EventInbox.segment_id).is_(None), rows_max=ROWS_MAX)
+
+
+async def events_in_inbox(
+    db: AsyncSession, *conditions: sa.ColumnElement[bool], rows_max: int
+) -> Waiting:
+    """Events that are in no confirmed segment yet, by the rows that meet the conditions."""
     some = (
         sa.select(col(EventInbox.events), col(EventInbox.received_at))
-        .where(unsealed)
+        .where(*conditions)
         .order_by(col(EventInbox.seq))
-        .limit(ROWS_MAX)
+        .limit(rows_max)
         .subquery()
     )
     rows, count, oldest = (
@@ -60,7 +66,7 @@ async def unsealed_events(db: AsyncSession) -> Waiting:
             )
         )
     ).one()
-    return Waiting(count, oldest, is_all=rows < ROWS_MAX)
+    return Waiting(count, oldest, is_all=rows < rows_max)
 
 
 async def unconfirmed_segments(db: AsyncSession) -> Waiting:

@@ -25,6 +25,7 @@ from aforo.metering.models import (
     Segment,
     SegmentState,
 )
+from aforo.metering.stored import hour_of
 from aforo.sdk.errors import Invalid
 from aforo.sdk.ids import TenantId
 from aforo.sdk.period import Period
@@ -91,7 +92,7 @@ async def balances(scope: Scope, period: Period) -> dict[datetime, Balance]:
     The period is widened to whole hours. What was received before its first or after its last is
     not looked at. Everything is as of one moment. Raises: `Invalid` for more than 31 days.
     """
-    start = _floor(period.start.astimezone(UTC))
+    start = hour_of(period.start.astimezone(UTC))
     end = _ceil(period.end.astimezone(UTC))
     if end - start > HOURS_MAX * HOUR:
         raise Invalid(
@@ -224,12 +225,8 @@ def _in_state(state: QuarantineState) -> sa.ColumnElement[int]:
     return sa.func.count().filter(col(QuarantinedEvent.state) == state)
 
 
-def _floor(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
-
-
 def _ceil(moment: datetime) -> datetime:
-    floor = _floor(moment)
+    floor = hour_of(moment)
     return floor if floor == moment else floor + HOUR
 
 

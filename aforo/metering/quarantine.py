@@ -1,6 +1,6 @@
 """What is quarantined: released once its cause is mended, discarded, or corrected first."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ from aforo.metering.models import (
     QuarantineState,
 )
 from aforo.metering.prepare import Prepared, prepare
-from aforo.metering.stored import StoredEvent, packed
+from aforo.metering.stored import StoredEvent, packed_by_hour
 from aforo.metering.verdicts import Refusal
 from aforo.sdk.errors import Conflict, Invalid, NotFound
 from aforo.storage.actors import INSTALLATION
@@ -242,21 +242,8 @@ def _item(row: QuarantinedEvent) -> KeyedEvent:
 
 
 async def _accept(scope: Scope, events: Sequence[StoredEvent]) -> None:
-    """Write events into the inbox, those of one hour together, as ingestion does."""
-    by_hour: dict[datetime, list[StoredEvent]] = defaultdict(list)
-    for event in events:
-        by_hour[event.received_at.replace(minute=0, second=0, microsecond=0)].append(event)
-    rows = []
-    for several in by_hour.values():
-        pack = packed(several)
-        rows.append(
-            {
-                "received_at": min(event.received_at for event in several),
-                "events": pack.events,
-                "content_bytes": pack.content_bytes,
-                "body": pack.body,
-            }
-        )
+    """Write events into the inbox, as ingestion does."""
+    rows = [pack._asdict() for pack in packed_by_hour(events)]
     await scope.db.execute(sa.insert(EventInbox), rows)
 
 

@@ -5,11 +5,9 @@ import asyncio
 import shutil
 import time
 
-import sqlalchemy as sa
 import structlog
-from sqlmodel import col
 
-from aforo.metering.models import EventInbox
+from aforo.metering import backlog
 from aforo.sdk.errors import Unavailable
 from aforo.storage.scope import Runtime
 
@@ -51,11 +49,9 @@ class Room:
         if percent >= settings.disk_percent_max:
             return f"the disk of the archive is {percent} % full"
         async with self._runtime.system("count what waits in the inbox") as db:
-            some = sa.select(col(EventInbox.events)).limit(ROWS_MAX).subquery()
-            count = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(some.c.events), 0))
-            rows, events = (await db.execute(count)).one()
-        if events >= EVENTS_MAX or rows >= ROWS_MAX:
-            return f"{events} events wait to reach the log"
+            waiting = await backlog.events_in_inbox(db, rows_max=ROWS_MAX)
+        if waiting.count >= EVENTS_MAX or not waiting.is_all:
+            return f"{waiting.count} events wait to reach the log"
         return None
 
 

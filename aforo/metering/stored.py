@@ -2,7 +2,7 @@
 compressed by the batch. What is compressed can be put one behind the other."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -55,6 +55,8 @@ class Pack(NamedTuple):
     """Some events, compressed."""
 
     body: bytes
+    received_at: datetime
+    """When the first of them was."""
     events: int
     content_bytes: int
     """How long they are once they are unpacked."""
@@ -63,7 +65,21 @@ class Pack(NamedTuple):
 def packed(events: Sequence[StoredEvent]) -> Pack:
     """The events as compressed lines, one frame."""
     lines = _encoder.encode_lines(events)
-    return Pack(zstd.compress(lines, options=_options), len(events), len(lines))
+    received_at = min(event.received_at for event in events)
+    return Pack(zstd.compress(lines, options=_options), received_at, len(events), len(lines))
+
+
+def packed_by_hour(events: Iterable[StoredEvent]) -> list[Pack]:
+    """The events in a pack for each hour in which they were received: conservation counts by it."""
+    by_hour: dict[datetime, list[StoredEvent]] = {}
+    for event in events:
+        by_hour.setdefault(hour_of(event.received_at), []).append(event)
+    return [packed(several) for several in by_hour.values()]
+
+
+def hour_of(at: datetime) -> datetime:
+    """The beginning of the hour."""
+    return at.replace(minute=0, second=0, microsecond=0)
 
 
 def unpacked(content: bytes) -> list[StoredEvent]:

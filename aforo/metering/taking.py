@@ -20,7 +20,7 @@ from aforo.metering.models import EventConflict, IngestBatch, QuarantinedEvent, 
 from aforo.metering.prepare import Prepared
 from aforo.metering.room import Room
 from aforo.metering.rounds import Batch, Key, SortedOut, key_of
-from aforo.metering.stored import StoredEvent, packed
+from aforo.metering.stored import StoredEvent, hour_of, packed_by_hour
 from aforo.metering.verdicts import IngestAnswer, Refusal, VerdictKind
 from aforo.storage.failpoints import reached
 from aforo.storage.faults import answered_within
@@ -155,23 +155,27 @@ async def _known(
 async def _keep(db: AsyncSession, kept: Sequence[tuple[UUID, Prepared]]) -> None:
     """Write what was accepted into the inbox, one row for each tenant and hour, and set the rest
     aside."""
-    accepted: dict[tuple[UUID, int], list[StoredEvent]] = defaultdict(list)
+    accepted: dict[UUID, list[StoredEvent]] = defaultdict(list)
     aside: list[dict[str, object]] = []
     for tenant_id, one in kept:
         if isinstance(one.result, StoredEvent):
-            accepted[tenant_id, one.received_at.hour].append(one.result)
+            accepted[tenant_id].append(one.result)
         else:
             aside.append(_set_aside(tenant_id, one, one.result))
     if accepted:
-        packs = [packed(events) for events in accepted.values()]
+        packs = [
+            (tenant_id, pack)
+            for tenant_id, events in accepted.items()
+            for pack in packed_by_hour(events)
+        ]
         await _run(
             db,
             _INSERT_INBOX,
-            [tenant_id for tenant_id, _ in accepted],
-            [min(event.received_at for event in events) for events in accepted.values()],
-            [pack.events for pack in packs],
-            [pack.content_bytes for pack in packs],
-            [pack.body for pack in packs],
+            [tenant_id for tenant_id, _ in packs],
+            [pack.received_at for _, pack in packs],
+            [pack.events for _, pack in packs],
+            [pack.content_bytes for _, pack in packs],
+            [pack.body for _, pack in packs],
         )
     if aside:
         await db.execute(sa.insert(QuarantinedEvent), aside)
@@ -181,11 +185,11 @@ async def _record(
     db: AsyncSession, batches: Sequence[Batch], answers: Sequence[IngestAnswer]
 ) -> None:
     """What each tenant's batches brought in an hour, in numbers, and every conflict in full."""
-    counts: dict[tuple[UUID, int], dict[str, object]] = {}
+    counts: dict[tuple[UUID, datetime], dict[str, object]] = {}
     conflicts: list[dict[str, object]] = []
     for batch, result in zip(batches, answers, strict=True):
         row = counts.setdefault(
-            (batch.tenant_id, batch.received_at.hour),
+            (batch.tenant_id, hour_of(batch.received_at)),
             {
                 "id": new_id(),
                 "tenant_id": batch.tenant_id,

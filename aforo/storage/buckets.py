@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from math import ceil
 
 import structlog
-from redis.asyncio import Redis
 
 from aforo.storage.redis import UNREACHABLE
+from aforo.storage.redis_client import redis_client
 
 LOT_SECONDS = 1.0
 """How long a process may keep tokens to itself."""
@@ -109,12 +109,8 @@ class Buckets:
     """The buckets that this process takes from."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_connect_timeout=ANSWER_TIMEOUT_SECONDS,
-            socket_timeout=ANSWER_TIMEOUT_SECONDS,
-            max_connections=CONNECTIONS_MAX,
+        self._redis = redis_client(
+            url, answer_seconds=ANSWER_TIMEOUT_SECONDS, connections_max=CONNECTIONS_MAX
         )
         self._take = self._redis.register_script(_TAKE)
         self._known: OrderedDict[str, _Bucket] = OrderedDict()

@@ -1,7 +1,9 @@
 """PostgreSQL: the pools of a process, and the session that knows whose rows it may touch."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -93,6 +95,29 @@ async def ping(engine: AsyncEngine) -> None:
 def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     """Sessions over a pool; their rows stay readable after the commit."""
     return async_sessionmaker(engine, sync_session_class=TenantSession, expire_on_commit=False)
+
+
+@asynccontextmanager
+async def listening(
+    engine: AsyncEngine, channel: str, hear: Callable[[str], None]
+) -> AsyncIterator[asyncpg.Connection]:
+    """Have `hear` called with what is told on a channel, on a connection of its own, which is
+    given: whoever listens has to see to it that it lives."""
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert driver is not None, "a connection that was just made has a driver"
+
+        def heard(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+            hear(payload)
+
+        await driver.add_listener(channel, heard)
+        try:
+            yield driver
+        finally:
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                if not driver.is_closed():
+                    await driver.remove_listener(channel, heard)
 
 
 async def tell(db: AsyncSession, settings: Mapping[str, str]) -> None:

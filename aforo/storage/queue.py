@@ -13,6 +13,7 @@ from sqlmodel import col
 
 from aforo.sdk.ids import JobId, TenantId
 from aforo.storage.jobs import Job, JobName, JobState
+from aforo.storage.postgres import listening
 from aforo.storage.scope import Runtime, Scope
 
 DUE_MAX = 500
@@ -32,7 +33,6 @@ class Due:
 
     tenant_id: TenantId
     job_id: JobId
-    name: JobName
     tries: int
     """How often it was taken before."""
 
@@ -51,20 +51,25 @@ class Lease:
     """Of the span in which the job was asked for."""
 
 
-async def due_jobs(runtime: Runtime, tenant_id: TenantId | None = None) -> list[Due]:
-    """Jobs whose time has come, or whose worker let its lease run out; the oldest first."""
-    of_tenant = () if tenant_id is None else (col(Job.tenant_id) == tenant_id,)
+async def due_jobs(
+    runtime: Runtime,
+    tenant_id: TenantId | None = None,
+    *,
+    but: Sequence[tuple[TenantId, JobName]] = (),
+) -> list[Due]:
+    """Jobs whose time has come, or whose worker let its lease run out; the oldest first. Those of
+    a tenant and name that are in `but` wait."""
+    of_tenant = [] if tenant_id is None else [col(Job.tenant_id) == tenant_id]
+    if but:
+        of_tenant.append(sa.tuple_(col(Job.tenant_id), col(Job.name)).not_in(but))
     async with runtime.system("list the due jobs") as db:
         rows = await db.execute(
-            sa.select(col(Job.tenant_id), col(Job.id), col(Job.name), col(Job.tries))
+            sa.select(col(Job.tenant_id), col(Job.id), col(Job.tries))
             .where(_takeable(runtime.clock.now()), *of_tenant)
             .order_by(col(Job.run_at))
             .limit(DUE_MAX)
         )
-        return [
-            Due(TenantId(tenant_id), JobId(job_id), name, tries)
-            for tenant_id, job_id, name, tries in rows
-        ]
+        return [Due(TenantId(tenant_id), JobId(job_id), tries) for tenant_id, job_id, tries in rows]
 
 
 async def backlog(db: AsyncSession, now: datetime) -> tuple[int, datetime | None]:
@@ -177,21 +182,15 @@ async def forget_done(runtime: Runtime) -> int:
 async def told(runtime: Runtime, channel: str) -> AsyncIterator[asyncio.Event]:
     """An event that is set whenever PostgreSQL is notified on a channel: a hint to look now."""
     news = asyncio.Event()
-    async with runtime.cross_tenant.connect() as connection:
-        raw = await connection.get_raw_connection()
-        driver = raw.driver_connection
-        assert driver is not None, "a connection that was just made has a driver"
 
-        def wake(*_: object) -> None:
-            news.set()
+    def wake(*_: object) -> None:
+        news.set()
 
-        await driver.add_listener(channel, wake)
+    async with listening(runtime.cross_tenant, channel, wake) as driver:
         driver.add_termination_listener(wake)
         try:
             yield news
         finally:
-            if not driver.is_closed():
-                await driver.remove_listener(channel, wake)
             driver.remove_termination_listener(wake)
 
 

@@ -12,6 +12,7 @@ from aforo.storage.live_log import UNREACHABLE, LiveLog, Position
 from aforo.storage.live_topic import Follower, Wants
 from aforo.storage.live_watch import Watched
 from aforo.storage.live_windows import Say, Windows
+from aforo.storage.redis_client import redis_client
 from aforo.storage.tallies import Tallies, TenantTallies
 
 __all__ = ["UNREACHABLE", "Live", "TenantLive"]
@@ -123,11 +124,9 @@ class TenantLive:
 
 
 def _client(url: str, *, answer_seconds: float) -> Redis:
-    client: Redis = Redis.from_url(
+    return redis_client(
         url,
-        decode_responses=True,
-        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        socket_timeout=answer_seconds,
-        max_connections=CONNECTIONS_MAX,
+        answer_seconds=answer_seconds,
+        connect_seconds=CONNECT_TIMEOUT_SECONDS,
+        connections_max=CONNECTIONS_MAX,
     )
-    return client

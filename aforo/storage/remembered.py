@@ -7,7 +7,6 @@ for half a second only.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -18,6 +17,8 @@ import asyncpg
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from aforo.storage.postgres import listening
 
 CHANNEL = "aforo_decisions"
 ENTRIES_MAX = 50_000
@@ -130,16 +131,8 @@ class Remembered:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _heed(self, engine: AsyncEngine) -> None:
-        async with engine.connect() as connection:
-            raw = await connection.get_raw_connection()
-            driver = raw.driver_connection
-            assert driver is not None, "a connection that was just made has a driver"
-
-            def heard(_connection: object, _pid: int, _channel: str, about: str) -> None:
-                self.hear(about)
-
-            await driver.add_listener(CHANNEL, heard)
-            try:
+        try:
+            async with listening(engine, CHANNEL, self.hear) as driver:
                 self._forget_all()  # Nobody told what has changed meanwhile.
                 while True:
                     asked_at = time.monotonic()
@@ -147,8 +140,5 @@ class Remembered:
                         await driver.execute("SELECT 1")
                     self._heard_at = asked_at
                     await asyncio.sleep(PULSE_SECONDS)
-            finally:
-                self._heard_at = 0.0
-                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                    if not driver.is_closed():
-                        await driver.remove_listener(CHANNEL, heard)
+        finally:
+            self._heard_at = 0.0

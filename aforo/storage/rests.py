@@ -2,28 +2,27 @@
 its share of the time, and leaves the rest to others."""
 
 import time
-from collections.abc import Hashable
+from typing import Generic, TypeVar
 
-ENTRIES_MAX = 10_000
+Work = TypeVar("Work")
 
 
-class Rests:
-    """Until when each kind of work of each tenant rests, in this process."""
+class Rests(Generic[Work]):
+    """Until when each work rests, in this process."""
 
     def __init__(self, *, times: float, seconds_max: float) -> None:
         """It rests `times` as long as it took, at most `seconds_max`."""
         self._times = times
         self._seconds_max = seconds_max
-        self._until: dict[Hashable, float] = {}
+        self._until: dict[Work, float] = {}
 
-    def begin(self, work: Hashable, *, took_seconds: float) -> None:
+    def begin(self, work: Work, *, took_seconds: float) -> None:
         """Let it rest from now on."""
-        now = time.monotonic()
-        if len(self._until) >= ENTRIES_MAX:
-            self._until = {each: until for each, until in self._until.items() if until > now}
-        self._until[work] = now + min(took_seconds * self._times, self._seconds_max)
+        rest = min(took_seconds * self._times, self._seconds_max)
+        self._until[work] = time.monotonic() + rest
 
-    def hold(self, work: Hashable) -> bool:
-        """Whether it still rests."""
-        until = self._until.get(work)
-        return until is not None and until > time.monotonic()
+    def resting(self) -> list[Work]:
+        """All that still rests."""
+        now = time.monotonic()
+        self._until = {each: until for each, until in self._until.items() if until > now}
+        return [*self._until]

@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
 from aforo.storage.live_log import UNREACHABLE
+from aforo.storage.redis_client import redis_client
 from aforo.storage.tally_scripts import FINISH, LOOK, PICO, SETTLE, TAKE
 
 ANSWER_TIMEOUT_SECONDS = 0.25
@@ -136,8 +137,10 @@ class Tallies:
     """The process's connections for tallies."""
 
     def __init__(self, url: str) -> None:
-        self._quick = _client(url, ANSWER_TIMEOUT_SECONDS)
-        self._patient = _client(url, SETTLE_TIMEOUT_SECONDS)
+        self._quick, self._patient = (
+            redis_client(url, answer_seconds=seconds, connections_max=CONNECTIONS_MAX)
+            for seconds in (ANSWER_TIMEOUT_SECONDS, SETTLE_TIMEOUT_SECONDS)
+        )
         self.look = self._quick.register_script(LOOK)
         self.take = self._quick.register_script(TAKE)
         self.finish = self._quick.register_script(FINISH)
@@ -337,17 +340,6 @@ class TenantTallies:
     def _keys(self, of: str) -> list[str]:
         name = self._prefix + "holds"
         return [f"{name}:{of}", f"{name}-by-end:{of}", self._prefix + _LOG]
-
-
-def _client(url: str, answer_seconds: float) -> Redis:
-    client: Redis = Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_connect_timeout=answer_seconds,
-        socket_timeout=answer_seconds,
-        max_connections=CONNECTIONS_MAX,
-    )
-    return client
 
 
 def _limbs(quantity: Decimal) -> tuple[str, str]:

@@ -46,7 +46,7 @@ async def test_a_release_is_kept_as_a_whole_or_not_at_all_and_counts_once(
     async with market.scope() as scope:
         assert (await release(scope, Wanted(code="UNKNOWN_CUSTOMER"))).events == 0
     assert (await market.take(*sent)).duplicates == 5
-    await until_sealed(market)
+    await until_sealed(market, lives=1)
     async with market.scope() as scope:
         watermark = await queries.watermark(scope)
         found = await queries.recent_events(scope, watermark=watermark, first=20)

@@ -159,6 +159,20 @@ async def test_a_job_that_is_handed_back_is_due_at_once_and_lost_no_try(
     assert len(await due(runtime, tenant_id)) == 1
 
 
+async def test_what_is_to_wait_does_not_stand_before_other_jobs(
+    runtime: Runtime, tenant_id: TenantId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "DUE_MAX", 1)
+    async with runtime.scope(tenant_id) as scope:
+        await scope.enqueue(JobName.DETECT_SIGNALS, customer_ids=[], watermark=0)
+        await scope.enqueue(NAME)
+    [first] = await queue.due_jobs(runtime, tenant_id)
+    resting = [(tenant_id, JobName.DETECT_SIGNALS)]
+    [other] = await queue.due_jobs(runtime, tenant_id, but=resting)
+    assert other.job_id != first.job_id
+    assert await queue.due_jobs(runtime, tenant_id, but=[*resting, (tenant_id, NAME)]) == []
+
+
 async def test_what_was_done_a_month_ago_is_forgotten_and_what_was_given_up_is_not(
     runtime: Runtime, tenant_id: TenantId, clock: MovableClock
 ) -> None:

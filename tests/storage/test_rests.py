@@ -24,34 +24,31 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_it_rests_so_many_times_as_long_as_it_took_and_others_do_not(seconds: Clock) -> None:
-    some = Rests(times=9, seconds_max=10)
-    assert not some.hold("a")
+    some = Rests[str](times=9, seconds_max=10)
+    assert "a" not in some.resting()
     some.begin("a", took_seconds=0.5)
-    assert some.hold("a")
-    assert not some.hold("b")
+    assert "a" in some.resting()
+    assert "b" not in some.resting()
     seconds.seconds += 4.4
-    assert some.hold("a")
+    assert "a" in some.resting()
     seconds.seconds += 0.2
-    assert not some.hold("a")
+    assert "a" not in some.resting()
 
 
 def test_however_long_it_took_it_rests_no_longer_than_this(seconds: Clock) -> None:
-    some = Rests(times=9, seconds_max=10)
+    some = Rests[str](times=9, seconds_max=10)
     some.begin("a", took_seconds=60)
     seconds.seconds += 9.9
-    assert some.hold("a")
+    assert "a" in some.resting()
     seconds.seconds += 0.2
-    assert not some.hold("a")
+    assert "a" not in some.resting()
 
 
-def test_who_has_rested_long_ago_takes_no_room(
-    seconds: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rests, "ENTRIES_MAX", 3)
-    some = Rests(times=1, seconds_max=10)
+def test_who_has_rested_long_ago_takes_no_room(seconds: Clock) -> None:
+    some = Rests[str](times=1, seconds_max=10)
     for each in "abc":
         some.begin(each, took_seconds=1)
     seconds.seconds += 2
     some.begin("d", took_seconds=1)
+    assert some.resting() == ["d"]
     assert len(some._until) == 1
-    assert some.hold("d")
