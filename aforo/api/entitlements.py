@@ -19,6 +19,7 @@ from aforo.api.auth.requests import (
     read_body,
 )
 from aforo.api.parts.answers import Unreadable, decode_json, json_response
+from aforo.api.parts.scalars import show_moment
 from aforo.api.protocol.rates import take_checks
 from aforo.entitlements import gate
 from aforo.entitlements.decide import Decision, Held
@@ -248,7 +249,7 @@ def _number(value: Decimal | None) -> str | None:
 
 
 def _moment(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
+    return None if at is None else show_moment(at)
 
 
 def _bad(message: str, *, field: str) -> Refused:
