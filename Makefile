@@ -61,7 +61,7 @@ bench: $(BIN)/.dev ## measure, each figure beside its limit
 
 chaos: $(BIN)/.dev ## kill it 2,000 times at named points, and everything at once 20 times
 	@AFORO_TEST_KILLS_PER_POINT=200 AFORO_TEST_KILLS_OF_EVERYTHING=20 \
-	  $(BIN)/python -m pytest tests/metering/test_durability.py
+	  $(BIN)/python -m pytest --timeout 0 tests/metering/test_durability.py
 
 serve: $(BIN)/.demo ## the API alone, on AFORO_*_URL
 	@$(BIN)/aforo serve

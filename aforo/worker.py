@@ -31,6 +31,7 @@ from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
 from aforo.signals import commands as signals
 from aforo.storage import audit_chain, idempotency, queue
 from aforo.storage.actors import Actor, ActorKind
+from aforo.storage.endings import end_all, run_all
 from aforo.storage.jobs import JobName
 from aforo.storage.rests import Rests
 from aforo.storage.scope import Runtime, Scope
@@ -150,14 +151,16 @@ async def run(runtime: Runtime) -> None:
     Cancelled, it lets running jobs finish for a while, and hands the others back.
     """
     rests: Resting = Rests(times=REST_TIMES, seconds_max=REST_SECONDS_MAX)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_patiently("jobs", lambda: _serve_jobs(runtime, rests)))
-        tasks.create_task(_patiently("relay", lambda: _relay(runtime, rests)))
-        tasks.create_task(_patiently("sealer", lambda: _seal(runtime)))
-        tasks.create_task(_patiently("webhooks", lambda: courier.run(runtime)))
-        tasks.create_task(_patiently("backlog", lambda: _measure_backlog(runtime)))
-        tasks.create_task(_patiently("forgetting", lambda: _forget(runtime)))
-        tasks.create_task(_patiently("audit log", lambda: _seal_audit_log(runtime)))
+    await run_all(
+        _patiently("jobs", lambda: _serve_jobs(runtime, rests)),
+        _patiently("relay", lambda: _relay(runtime, rests)),
+        _patiently("sealer", lambda: _seal(runtime)),
+        _patiently("webhooks", lambda: courier.run(runtime)),
+        _patiently("backlog", lambda: _measure_backlog(runtime)),
+        _patiently("forgetting", lambda: _forget(runtime)),
+        _patiently("audit log", lambda: _seal_audit_log(runtime)),
+        finish_seconds=FINISH_SECONDS + 5,
+    )
 
 
 async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
@@ -354,9 +357,7 @@ async def _serve_jobs(runtime: Runtime, rests: Resting) -> None:
             worker.allow_pick_jobs = False
             if worker.tasks:
                 await asyncio.wait(worker.tasks.values(), timeout=FINISH_SECONDS)
-            for task in worker.tasks.values():
-                task.cancel()
-            await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+            await end_all(worker.tasks.values())
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from aforo.storage.endings import end_all
+
 WORK_MAX = 100
 CLOSE_TIMEOUT_SECONDS = 5.0
 
@@ -35,9 +37,7 @@ class Background:
         running = list(self._running.values())
         if running:
             _, late = await asyncio.wait(running, timeout=CLOSE_TIMEOUT_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await end_all(late)
 
     async def _run(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

@@ -12,6 +12,7 @@ import structlog
 from redis.asyncio import Redis
 
 from aforo.sdk.errors import Unavailable
+from aforo.storage.endings import end_all
 from aforo.storage.live_log import CHANNEL, DOWN, UNREACHABLE, LiveLog, Message, Position
 from aforo.storage.live_topic import Follower, Topic, Wants
 
@@ -26,7 +27,6 @@ LOOK_SECONDS = 5.0
 OUTAGE_SECONDS = 15.0
 """A Redis that is away for less is waited for; after that the streams end, and say so."""
 RETRY_SECONDS = 0.2
-CANCEL_AGAIN_SECONDS = 0.2
 
 log = structlog.get_logger()
 
@@ -66,13 +66,7 @@ class Hub:
 
     async def close(self) -> None:
         """End every stream, and give the connection back."""
-        # More than once where needed: `wait_for` of Python 3.11, which the driver calls, swallows a
-        # cancellation that comes at the moment of its result.
-        waiting = set(self._running)
-        while waiting:
-            for task in waiting:
-                task.cancel()
-            _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_SECONDS)
+        await end_all(self._running)
         self._running = []
         self._fail()
 

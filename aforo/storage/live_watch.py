@@ -15,6 +15,7 @@ import structlog
 from redis.asyncio import Redis
 
 from aforo.sdk.errors import Unavailable
+from aforo.storage.endings import end_all
 from aforo.storage.live_log import DOWN, UNREACHABLE
 
 MARK_SECONDS = 30
@@ -95,8 +96,7 @@ class Watched:
     async def close(self) -> None:
         """Renew nothing any more."""
         if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing], timeout=1)
+            await end_all([self._renewing])
             self._renewing = None
 
     @property

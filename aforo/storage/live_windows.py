@@ -16,6 +16,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from aforo.storage.endings import end_all
 from aforo.storage.live_log import Limits, LiveLog
 from aforo.storage.live_watch import Watched
 
@@ -125,8 +126,7 @@ class Windows:
     async def close(self) -> None:
         """Give up what is not sent."""
         if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.wait([self._sending], timeout=1)
+            await end_all([self._sending])
 
     async def _send_all(self) -> None:
         """Send what is pending, window by window, until there is nothing more for a while."""

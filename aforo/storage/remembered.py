@@ -18,6 +18,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from aforo.storage.endings import end_all
 from aforo.storage.postgres import listening
 
 CHANNEL = "aforo_decisions"
@@ -100,8 +101,7 @@ class Remembered:
     async def close(self) -> None:
         """Listen no longer."""
         if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+            await end_all([self._listening])
             self._listening = None
 
     def _drop(self, key: Hashable) -> None:

@@ -21,6 +21,7 @@ from aforo.sdk.ids import TenantId
 from aforo.storage import queue
 from aforo.storage.addresses import UrlNotAllowed
 from aforo.storage.egress import Answer, CallFailed
+from aforo.storage.endings import end_all
 from aforo.storage.failpoints import reached
 from aforo.storage.outbox import OutboxEvent, message_id
 from aforo.storage.scope import Runtime
@@ -108,9 +109,7 @@ async def run(runtime: Runtime) -> None:
     finally:
         if flights:
             await asyncio.wait(flights, timeout=FINISH_SECONDS)
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        await end_all(flights)
 
 
 async def deliver_due(runtime: Runtime, tenant_id: TenantId | None = None) -> int:

@@ -8,9 +8,9 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from aforo.api.parts.answers import encode_json
-from aforo.api.protocol.ending import end_all
 from aforo.api.protocol.operations import Answer, Subscription, ended
 from aforo.api.protocol.streams import Watch
+from aforo.storage.endings import end_all
 
 HEARTBEAT_SECONDS = 10.0
 """A stream that is quiet shows this often that it lives."""

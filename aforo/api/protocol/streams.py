@@ -74,7 +74,7 @@ class Streams:
                 self._rechecks = None
 
     async def _recheck(self) -> None:
-        while True:
+        while self._rechecks is asyncio.current_task():  # A cancellation can be lost.
             await asyncio.sleep(RECHECK_SECONDS)
             known = {
                 watch: watch.credential for watch in self._open if watch.credential is not None

@@ -12,7 +12,6 @@ from aforo.api.auth.callers import caller_of_socket, looked_at_again
 from aforo.api.auth.requests import Credential, Refused, token_of
 from aforo.api.parts.answers import Unreadable, decode_json, encode_json
 from aforo.api.protocol.documents import DocumentRefused
-from aforo.api.protocol.ending import end_all
 from aforo.api.protocol.errors import FormattedError, masked
 from aforo.api.protocol.operations import (
     Answer,
@@ -24,6 +23,7 @@ from aforo.api.protocol.operations import (
 )
 from aforo.api.protocol.streams import End
 from aforo.sdk.errors import Unavailable
+from aforo.storage.endings import end_all
 
 PROTOCOL = "graphql-transport-ws"
 INIT_TIMEOUT_SECONDS = 10

@@ -29,6 +29,7 @@ PREFIX = "/check"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"]
 BODY_BYTES_MAX = 1024 * 1024
 KEY_LENGTH_MAX = 255
+CANCEL_AGAIN_SECONDS = 0.2
 
 STATUSES = {
     "UNKNOWN_CUSTOMER": 401,
@@ -161,9 +162,10 @@ def create_app(setup: Setup, rules: Rules) -> Starlette:
         try:
             yield
         finally:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            # More than once where needed: `wait_for` of Python 3.11 can swallow a cancellation.
+            while not following.done():
+                following.cancel()
+                await asyncio.wait([following], timeout=CANCEL_AGAIN_SECONDS)
             await client.aclose()
             await asyncio.to_thread(meter.close)
 
