@@ -63,7 +63,7 @@ async def test_streams_end_in_order_and_in_words_when_the_process_stops(
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     serving = asyncio.create_task(serve(runtime, listener, grace_seconds=60, on_ready=up.set))
-    async with asyncio.timeout(20), httpx2.AsyncClient(timeout=20) as client:
+    async with asyncio.timeout(60), httpx2.AsyncClient(timeout=20) as client:
         await up.wait()
         stream = client.stream(
             "POST",

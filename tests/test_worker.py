@@ -22,7 +22,7 @@ from aforo.storage.tables import new_id
 from aforo.worker import JOBS, JobKind
 
 NAME = JobName.ACT_ON_SIGNAL
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 
 Does = Callable[..., None]
 

@@ -71,7 +71,7 @@ async def listener(live_port: int, tenant: NewTenant) -> AsyncIterator[httpx2.As
     async with httpx2.AsyncClient(
         base_url=f"http://127.0.0.1:{live_port}",
         headers={"Authorization": f"Bearer {tenant.key.token}", "Accept": "text/event-stream"},
-        timeout=20,
+        timeout=60,
         limits=httpx2.Limits(max_connections=100),
     ) as opened:
         yield opened

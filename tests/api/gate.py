@@ -65,7 +65,7 @@ def asker(client: httpx2.AsyncClient) -> Ask:
 
 
 async def until(ask: Ask, wanted: Callable[[dict[str, Any]], bool], **given: Any) -> None:
-    """Ask again and again until the answer is as wanted, for one second."""
-    async with asyncio.timeout(1):
+    """Ask again and again until the answer is as wanted, for half a minute at most."""
+    async with asyncio.timeout(30):
         while not wanted(await ask(**given)):  # noqa: ASYNC110 (nobody tells a client)
             await asyncio.sleep(0.01)

@@ -21,7 +21,7 @@ class Reader:
     async def frame(self) -> Frame:
         """The fields of the next block: of an event, or of a sign of life."""
         found: Frame = {}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for line in self._lines:
                 if not line:
                     break

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from aforo.api.protocol.websocket import MESSAGE_BYTES_MAX, PROTOCOL
 
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = 60
 
 
 @asynccontextmanager

@@ -58,7 +58,7 @@ def mutation(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 async def waits(runtime: Runtime, tenant_id: TenantId, task: asyncio.Task[Any]) -> bool:
     """Whether a request comes to wait for what another transaction holds, before it is done."""
-    async with asyncio.timeout(10), runtime.scope(tenant_id) as scope:
+    async with asyncio.timeout(60), runtime.scope(tenant_id) as scope:
         while not task.done():
             if await scope.db.scalar(WAITS, {"tenant_id": str(tenant_id)}):
                 return True
@@ -147,7 +147,7 @@ async def test_two_who_hand_on_do_not_wait_for_each_other(
     assert caller is not None
     async with runtime.scope(tenant_id) as scope:
         await standing(scope, caller)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             body = mutation("createPortalToken", {"customerId": await customer(graphql)})
             answer = await graphql(body["query"], **body["variables"])
     assert answer["result"]["__typename"] == "NewPortalToken"

@@ -41,7 +41,7 @@ async def reader(port: int, tenant: NewTenant) -> AsyncIterator[httpx2.AsyncClie
             "Authorization": f"Bearer {tenant.key.token}",
             "Accept": "text/event-stream",
         },
-        timeout=10,
+        timeout=60,
     ) as opened:
         yield opened
 
@@ -123,7 +123,7 @@ async def test_a_reader_that_leaves_ends_the_subscription(reader: httpx2.AsyncCl
     small.WATCH.closed.clear()
     async with _stream(reader, "subscription { forever }") as chunk:
         assert await chunk() == _next({"data": {"forever": "first"}})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await small.WATCH.closed.wait()
 
 
@@ -156,7 +156,7 @@ async def test_a_revoked_key_loses_its_stream(
             text += more
     assert '"code":"UNAUTHENTICATED"' in text
     assert text.endswith(COMPLETE)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await small.WATCH.closed.wait()
 
 
@@ -175,7 +175,7 @@ async def test_a_reader_that_takes_nothing_costs_no_memory_and_is_cut_off(
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     stood = await flood.until_it_stands()
     assert stood * small.FLOOD_BYTES < 20_000_000
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await flood.ended.wait()
         while await reader.read(1_000_000):
             pass

@@ -208,7 +208,7 @@ async def _stuck_reader(
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await reader.readuntil(b"id: ")  # It is open.
     return reader, writer
 
@@ -216,7 +216,7 @@ async def _stuck_reader(
 async def _last_words(reader: asyncio.StreamReader) -> Frame:
     """Read on to the end; the last event before `complete`."""
     text = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while b"event: complete" not in text:
             text = text[-100_000:] + await reader.read(100_000)
     body: Frame = json.loads(

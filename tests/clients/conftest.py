@@ -22,7 +22,7 @@ from tests.meanwhile import again_and_again
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs/frontend"
-UP_SECONDS = 10
+UP_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.api.forms import GraphQL, made
 from tests.clients.conftest import Address
 
-TIMEOUT_SECONDS = 15
+TIMEOUT_SECONDS = 60
 
 
 def over_http(address: Address) -> AsyncTransport:

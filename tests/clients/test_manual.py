@@ -49,7 +49,7 @@ mutation {
 """
 
 LANGUAGES = ("sh", "ts", "python")
-SECONDS_MAX = 30
+SECONDS_MAX = 120
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from tests.metering.market import Market
 pytestmark = pytest.mark.anyio
 
 COMMAND = (sys.executable, "-c", "from aforo.cli import main; main()", "import")
-SECONDS_MAX = 30
+SECONDS_MAX = 120
 PATIENCE_SECONDS = 0.002
 
 

@@ -46,7 +46,7 @@ POINTS = (
     *("confirm.finishing", "confirm.finished"),
 )
 TURNS_MAX = 20
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 CHECKOUT = Path(__file__).parents[2]
 
 

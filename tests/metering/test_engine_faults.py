@@ -26,7 +26,7 @@ from tests.metering.market import Market, open_market
 from tests.metering.test_durability import config_for, family
 
 ENGINES = ("postgres", "redis", "clickhouse")
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 PAUSE_SECONDS = 0.05
 
 

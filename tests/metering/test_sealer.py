@@ -22,7 +22,7 @@ from aforo.storage.scope import Runtime, open_runtime
 from aforo.tenants.commands import create_tenant
 from tests.metering.market import Market, open_market
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 NOBODY = "127.0.0.1:1"
 """Where no engine listens."""
 

@@ -27,7 +27,7 @@ from tests.conftest import Send
 RunJobs = Callable[[], Awaitable[None]]
 
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 60
+READY_SECONDS = 120
 STEPS = {"limit": "100", "firstPrice": "0.03", "otherPrice": "0.02"}
 LISTED = "{ pricingModels { key distribution settingsForm } }"
 

@@ -11,7 +11,7 @@ from aforo.storage.embedded.processes import wait_until
 
 COMMAND = Path(sys.executable).with_name("aforo")
 PROC = Path("/proc")
-END_SECONDS = 20
+END_SECONDS = 60
 
 
 class Running:
@@ -75,7 +75,7 @@ def gone(family: set[tuple[int, int]]) -> bool:
             (found := _parent_and_start(pid)) and found[1] == start for pid, start in family
         )
 
-    return wait_until(are_gone, seconds=5)
+    return wait_until(are_gone, seconds=60)
 
 
 def _parent_and_start(pid: int) -> tuple[int, int] | None:

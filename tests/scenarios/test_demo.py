@@ -20,7 +20,7 @@ from aforo.storage.embedded.processes import wait_until
 from benchmarks.ports import free_port
 from tests.scenarios.processes import Running, gone, run
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 TOKEN = re.compile(r"afo_live_\w+")
 DIARY = """
 {
@@ -86,7 +86,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def test_a_demo_is_cut_off_started_stopped_and_started_again(start: Start) -> None:
     cut_off = start()
-    assert wait_until(lambda: "Creating the catalogue" in cut_off.running.said, seconds=30)
+    assert wait_until(lambda: "Creating the catalogue" in cut_off.running.said, seconds=60)
     family = cut_off.running.family()
     cut_off.running.end(signal.SIGKILL)
     assert gone(family)
@@ -170,7 +170,7 @@ def _has_something_to_say(demo: Demo) -> set[tuple[str, str]]:
         latest = demo.ask(DIARY)["events"]["edges"][0]["node"]
         return str(latest["idempotencyKey"]).startswith("live-")
 
-    assert wait_until(traffic_flows, seconds=15)
+    assert wait_until(traffic_flows, seconds=60)
     return {(each["customer"]["externalId"], each["total"]) for each in invoices}
 
 

@@ -18,8 +18,8 @@ from benchmarks.ports import free_port
 from tests.scenarios.processes import Running, gone, run
 
 PEPPER = "a pepper for tests, long enough to be one"
-READY_SECONDS = 40
-WORK_SECONDS = 40
+READY_SECONDS = 120
+WORK_SECONDS = 120
 MONTH_START = (datetime.now(UTC).replace(day=1) - timedelta(days=1)).replace(
     day=1, hour=0, minute=0, second=0, microsecond=0
 )

@@ -162,7 +162,7 @@ async def until_held_up_or_done(
 ) -> None:
     """Wait until a task waits for a lock, or has not waited for any."""
     waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             async with runtime.scope(tenant_id) as scope:
                 if task.done() or await scope.db.scalar(waiting):

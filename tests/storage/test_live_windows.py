@@ -55,7 +55,7 @@ async def read(follower: Follower, total: int) -> tuple[Counter[str], list[Any]]
     """What is told, until so much was: each window counts once."""
     counts: Counter[str] = Counter()
     windows: dict[tuple[str, int], Any] = {}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while counts.total() < total:
             data = (await anext(follower)).data
             if windows.setdefault((data["writer"], data["number"]), data) is data:

@@ -194,7 +194,7 @@ async def test_what_was_done_a_month_ago_is_forgotten_and_what_was_given_up_is_n
 async def test_whoever_waits_is_told_when_a_job_is_written(
     runtime: Runtime, tenant_id: TenantId
 ) -> None:
-    async with queue.told(runtime, "aforo_jobs") as news, asyncio.timeout(5):
+    async with queue.told(runtime, "aforo_jobs") as news, asyncio.timeout(60):
         async with runtime.scope(tenant_id) as scope:
             await scope.enqueue(NAME)
             assert not news.is_set()

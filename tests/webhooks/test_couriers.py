@@ -23,7 +23,7 @@ from tests.webhooks.wire import Wire, names
 
 pytestmark = pytest.mark.anyio
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 # Another process, with the clock of the test, that delivers what is due.
 DELIVER = """

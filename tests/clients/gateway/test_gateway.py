@@ -79,7 +79,7 @@ async def standing(url: str, key: str, spool: Path, rules: Rules = RULES) -> Asy
             server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             stack.callback(setattr, server, "should_exit", True)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not server.started:  # noqa: ASYNC110 (nobody tells)
                     await asyncio.sleep(0.005)
             async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -117,7 +117,7 @@ async def followed(envoy: Envoy) -> bool:
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
     """Ask again and again until it is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await is_so():  # noqa: ASYNC110 (nobody tells a client)
             await asyncio.sleep(0.01)
 

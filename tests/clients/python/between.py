@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-READ_SECONDS = 20
+READ_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def parent(tmp_path: Path, processes_of: ProcessesOf) -> Iterator[subprocess.Pop
     with process:
         yield process
         process.kill()
-    assert wait_until(lambda: processes_of(tmp_path / "aforo") == [], seconds=20)
+    assert wait_until(lambda: processes_of(tmp_path / "aforo") == [], seconds=60)
 
 
 def test_a_stop_leaves_no_process_and_the_next_start_finds_the_data(
@@ -110,7 +110,7 @@ def test_a_killed_parent_takes_its_engines_away_and_loses_nothing(
     write_everywhere(*parent.stdout.readline().split())
     parent.kill()
     parent.wait()
-    assert wait_until(lambda: processes_of(folder) == [], seconds=20)
+    assert wait_until(lambda: processes_of(folder) == [], seconds=60)
     with EmbeddedEngines.start(folder, fsync=False) as engines:
         assert read_everywhere(engines) == [7, 7, 7]
 
@@ -163,7 +163,7 @@ def test_a_killed_engine_is_started_again_at_the_same_address(
         except Exception:  # noqa: BLE001 (each driver has its own while the engine is away)
             return False
 
-    assert wait_until(answers, seconds=20)
+    assert wait_until(answers, seconds=60)
     assert engines.faults == ()
 
 

@@ -139,7 +139,7 @@ def test_a_log_that_grew_too_long_is_put_aside(
     (tmp_path / "thing.log").write_text("much too long\n")
     kept = Supervisor(program(tmp_path, "echo new; exec sleep 300"))
     kept.start()
-    assert wait_until(lambda: (tmp_path / "thing.log").read_text() == "new\n", seconds=10)
+    assert wait_until(lambda: (tmp_path / "thing.log").read_text() == "new\n", seconds=60)
     kept.stop()
     assert (tmp_path / "thing.log.1").read_text() == "much too long\n"
 
