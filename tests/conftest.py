@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from aforo import worker
 from aforo.api.app import create_app
@@ -20,6 +21,15 @@ from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
 from aforo.storage.scope import Runtime, open_runtime
 from aforo.tenants.commands import NewTenant, create_tenant
+
+# No example fails for being slow: that is the machine's affair, and no property of the code.
+settings.register_profile(
+    "patient",
+    settings(),  # As it is where this runs: a build repeats the same examples.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("patient")
 
 # Its default shows the locals of every frame, which takes half a minute for a resolver's.
 structlog.configure(

@@ -1,5 +1,6 @@
 """The one door: a scope is one tenant, one transaction, one moment."""
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -42,6 +43,8 @@ from aforo.telemetry.tracing import span
 APP_CONNECTIONS_MAX = 20
 SYSTEM_CONNECTIONS_MAX = 10
 PUBLISHED_AT_ONCE = 500
+CLOSE_SECONDS_MAX = 15.0
+"""For each of the things that a process closes at its end."""
 
 _THIS_TRANSACTION = sa.cast(sa.func.pg_current_xact_id(), sa.String)
 EVERYONE = "everyone"
@@ -298,13 +301,23 @@ class Runtime:
                 raise
 
     async def close(self) -> None:
-        """Finish what runs beside requests, and give every connection back."""
-        await self.background.close()
-        await self.remembered.close()
-        await self.app.dispose()
-        await self.cross_tenant.dispose()
-        await self.live.close()
-        await self.buckets.close()
+        """Finish what runs beside requests, and give every connection back.
+
+        An engine that hangs holds nobody up: what takes too long is left to the end of the process.
+        """
+        for name, close in (
+            ("background", self.background.close),
+            ("remembered", self.remembered.close),
+            ("app", self.app.dispose),
+            ("cross_tenant", self.cross_tenant.dispose),
+            ("live", self.live.close),
+            ("buckets", self.buckets.close),
+        ):
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                    await close()
+            except TimeoutError:
+                log.warning("was not closed in time", what=name)
         self.events.close()
 
 

@@ -118,7 +118,7 @@ def _document(
 async def test_made_up_documents_over_odd_shapes_get_the_stock_answer() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=600, deadline=None, database=None, phases=[Phase.generate])
+    @settings(max_examples=600, database=None, phases=[Phase.generate])
     @given(seed=SEEDS)
     def compare(seed: int) -> None:
         seen.update(asyncio.run(_compare(seed)))

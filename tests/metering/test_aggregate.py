@@ -115,7 +115,7 @@ async def test_every_odd_value_is_counted_or_left_out_by_every_kind_of_meter(
         assert await log.usage(meter, Period(START, END)) == expected, meter
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(sent_events, st.lists(meters(), min_size=3, max_size=3), st.integers(0, 25))
 async def test_usage_is_what_a_plain_model_of_the_same_events_says(
     shared_runtime: Runtime, sent: list[Sent], meters: list[Meter], cut: int
@@ -136,7 +136,7 @@ async def test_usage_is_what_a_plain_model_of_the_same_events_says(
             )
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(sent_events, st.integers(0, 25))
 async def test_however_a_batch_is_split_into_segments_and_periods_the_sum_is_the_same(
     shared_runtime: Runtime, sent: list[Sent], cut: int

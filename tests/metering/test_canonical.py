@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aforo.metering.canonical import canonical, canonical_object, number, plain_text
@@ -81,13 +81,11 @@ def test_the_spelling_of_a_number_does_not_matter(value: int | Decimal, zeros: i
     assert number(respelled) == number(value)
 
 
-@settings(deadline=None)
 @given(values)
 def test_the_text_is_json_of_the_same_value(value: Any) -> None:
     assert plain(decode(canonical(value))) == plain(value)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), values))
 def test_an_object_reads_alike_the_quick_way(value: dict[str, Any]) -> None:
     assert canonical_object(value) == canonical(value)

@@ -53,7 +53,7 @@ async def balance(market: Market) -> dict[datetime, Balance]:
         return await conservation.balances(scope, Period(NOW - HOUR, NOW + 96 * HOUR))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(steps, min_size=1, max_size=8))
 async def test_whatever_is_done_the_identities_hold(
     shared_runtime: Runtime, steps: Sequence[tuple[str, Any]]

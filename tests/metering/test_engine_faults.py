@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from aforo.metering import queries, taking
 from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
-from aforo.storage import redis
+from aforo.storage import redis, scope
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.embedded.supervisor import Supervisor
 from aforo.storage.migrate import migrate
@@ -102,7 +102,8 @@ def frozen(supervisor: Supervisor) -> Iterator[None]:
 
 def signal_all(pids: Sequence[int], what: signal.Signals) -> None:
     for pid in pids:
-        os.kill(pid, what)
+        with suppress(ProcessLookupError):  # It ended by itself meanwhile.
+            os.kill(pid, what)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -136,6 +137,19 @@ async def test_an_engine_that_is_killed_costs_no_event(
     assert supervisor.pid != before
 
 
+async def test_a_process_ends_while_every_engine_is_frozen(
+    sender: Sender, own_engines: EmbeddedEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scope, "CLOSE_SECONDS_MAX", 0.5)
+    await sender.until_acknowledged(["before"])
+    market = sender.market
+    market.runtime.remembered.begin(market.runtime.app)
+    supervisors: list[Supervisor] = [getattr(own_engines, name).supervisor for name in ENGINES]
+    with frozen(supervisors[0]), frozen(supervisors[1]), frozen(supervisors[2]):
+        async with asyncio.timeout(WAIT_SECONDS):
+            await market.runtime.close()
+
+
 async def check(sender: Sender, keys: Sequence[str]) -> None:
     """Seal, as soon as the engines are there again, and hold the log against what was sent."""
     market = sender.market
@@ -148,10 +162,10 @@ async def check(sender: Sender, keys: Sequence[str]) -> None:
             except Unavailable:
                 pass
             await asyncio.sleep(PAUSE_SECONDS)
-    async with market.scope() as scope:
-        found = await scope.events.query(
+    async with market.scope() as opened_scope:
+        found = await opened_scope.events.query(
             f"SELECT idempotency_key, count() AS times FROM {queries.EVENTS} GROUP BY 1",
-            watermark=await queries.watermark(scope),
+            watermark=await queries.watermark(opened_scope),
         )
     assert {row["idempotency_key"]: row["times"] for row in found} == dict.fromkeys(keys, 1)
     assert sender.acknowledged == set(keys)

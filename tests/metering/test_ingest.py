@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aforo.metering import ingest
@@ -270,7 +270,6 @@ json_values = st.recursive(
 fields = st.sampled_from([*GOOD, "apiKey", "other"]) | st.text()
 
 
-@settings(deadline=None)
 @given(st.one_of(json_values, st.dictionaries(fields, json_values)), st.booleans())
 def test_whatever_is_sent_is_read_or_refused_in_words_that_can_be_answered(
     sent: Any, is_almost_good: bool

@@ -38,7 +38,7 @@ async def stall(shared_runtime: Runtime) -> Market:
     return await open_market(shared_runtime, TenantId(new_id()))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(batches)
 async def test_the_verdicts_are_those_of_a_dictionary(
     stall: Market, batches: list[tuple[list[tuple[str, str]], bool]]

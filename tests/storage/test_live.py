@@ -216,9 +216,7 @@ async def test_all_that_is_held_for_the_slow_is_bounded_together(
     assert outcomes == {20, tuple(range(20))}
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_between_the_log_and_what_is_live_there_is_no_gap_and_nothing_twice(
     data: st.DataObject,
@@ -355,7 +353,7 @@ async def test_a_frozen_redis_holds_up_whoever_announces_for_a_moment_once(
             begun = clock()
             for number in range(50):
                 await announce(live, tenant_id, number)
-            assert clock() - begun < 2
+            assert clock() - begun < 5  # Of ten, if each waited.
         finally:
             os.kill(pid, signal.SIGCONT)
     finally:

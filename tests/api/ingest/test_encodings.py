@@ -133,14 +133,14 @@ def test_ten_gigabytes_out_of_ten_megabytes_cost_next_to_nothing(encoding: str) 
     assert 20 * 1024 * 1024 * (len(bomb) // len(member)) >= 10 * 1000**3
     tracemalloc.start()
     try:
-        started = time.perf_counter()
+        started = time.process_time()
         assert refusal(bomb, encoding)[0] == 413
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 3 * BODY_BYTES_MAX
-    assert seconds < 1
+    assert seconds < 5  # Of ten or more, if it were all unpacked.
 
 
 async def test_a_packed_batch_is_taken_like_any_other(

@@ -68,7 +68,7 @@ async def stalls(shared_runtime: Runtime) -> AsyncIterator[dict[str, Stall]]:
         await client.aclose()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(EVENTS, max_size=5))
 async def test_the_form_makes_no_difference(
     stalls: dict[str, Stall], batch: list[dict[str, Any]]
