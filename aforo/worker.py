@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from aforo.actions import commands as actions
 from aforo.billing import commands as billing
 from aforo.metering import backlog, conservation, keys, quotas, reconcile, rollups, sealer
+from aforo.metering.leadership import leadership
 from aforo.plugins import told
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import BillRunId, JobId, SignalId, TenantId
@@ -267,12 +268,12 @@ async def _failed(runtime: Runtime, taken: queue.Lease, failure: str) -> bool:
 
 async def seal_once(runtime: Runtime) -> bool:
     """One round of the sealer, if this process may seal; whether it confirmed anything."""
-    async with sealer.leadership(runtime) as leader:
+    async with leadership(runtime) as leader:
         return leader is not None and await _seal_round(runtime) > 0
 
 
 async def _seal(runtime: Runtime) -> None:
-    async with sealer.leadership(runtime) as leader:
+    async with leadership(runtime) as leader:
         while leader is not None:
             await leader.assert_held()
             if await _seal_round(runtime) < FULL_ROUND_EVENTS:

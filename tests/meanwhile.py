@@ -24,3 +24,12 @@ async def again_and_again(work: Callable[[], Awaitable[object]]) -> AsyncIterato
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float) -> None:
+    """Wait until a condition holds. Raises: `TimeoutError`."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(PAUSE_SECONDS / 10)

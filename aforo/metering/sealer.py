@@ -6,8 +6,7 @@ its inbox rows go, only after ClickHouse has given back the same events that wer
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from aforo.metering import archive
@@ -33,7 +32,6 @@ from aforo.storage.tables import new_id
 SEGMENT_EVENTS_MAX = 50_000
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 """Of events that are unpacked: what is in memory while a segment is confirmed."""
-LEADER_LOCK = 4_613_002
 SEAL_LOCK = 4_613_003
 LIVE_EVENTS_MAX = 500
 """Events of one segment that are shown live; the count of all of them is always told."""
@@ -55,42 +53,6 @@ class Confirmed:
     previous_id: int
     """The tenant's segment before it; 0 for the first."""
     events: Sequence[StoredEvent]
-
-
-@dataclass(frozen=True, slots=True)
-class Leader:
-    """The right to seal, for as long as the connection that holds the lock lives."""
-
-    connection: AsyncConnection
-
-    async def assert_held(self) -> None:
-        """Raise where the connection, and the lock with it, is gone."""
-        await self.connection.execute(sa.text("SELECT 1"))
-        await self.connection.commit()
-
-
-@asynccontextmanager
-async def leadership(runtime: Runtime) -> AsyncIterator[Leader | None]:
-    """The right to seal, or None where another process has it.
-
-    Raises: `Unavailable` where PostgreSQL cannot be reached, or has cut the connection.
-    """
-    with engine_faults():
-        async with _lock(runtime) as leader:
-            yield leader
-
-
-@asynccontextmanager
-async def _lock(runtime: Runtime) -> AsyncIterator[Leader | None]:
-    async with runtime.cross_tenant.connect() as connection:
-        is_leader = await connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({LEADER_LOCK})"))
-        await connection.commit()
-        try:
-            yield Leader(connection) if is_leader else None
-        finally:
-            if is_leader and not connection.invalidated:
-                await connection.execute(sa.text(f"SELECT pg_advisory_unlock({LEADER_LOCK})"))
-                await connection.commit()
 
 
 async def seal_and_confirm(runtime: Runtime) -> list[Confirmed]:
@@ -198,6 +160,8 @@ async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed | None:
     reached("confirm.projected")
     previous_id = await _finish(runtime, segment, events)
     reached("confirm.finished")
+    if previous_id is None:
+        return None
     done = Confirmed(TenantId(segment.tenant_id), segment.segment_id, previous_id, events)
     await _announce(runtime, done)
     return done
@@ -238,21 +202,26 @@ async def _projected(runtime: Runtime, segment: Segment) -> tuple[int, int]:
     return rows[0]["events"], rows[0]["xor"]
 
 
-async def _finish(runtime: Runtime, segment: Segment, events: Sequence[StoredEvent]) -> int:
+async def _finish(runtime: Runtime, segment: Segment, events: Sequence[StoredEvent]) -> int | None:
     """Step 8, one transaction: confirmed, out of the inbox, and the detectors asked to look.
 
-    Returns the id of the tenant's segment before this one.
+    Returns the id of the tenant's segment before this one; None where another leader has done it
+    meanwhile, whose word stands.
     """
     now = runtime.clock.now()
     async with runtime.system("confirm a segment") as db:
-        await db.execute(
+        ours = await db.scalar(
             sa.update(Segment)
             .where(
                 col(Segment.tenant_id) == segment.tenant_id,
                 col(Segment.segment_id) == segment.segment_id,
+                col(Segment.state) == SegmentState.SEALED,
             )
             .values(state=SegmentState.CONFIRMED, confirmed_at=now)
+            .returning(col(Segment.segment_id))
         )
+        if ours is None:
+            return None
         await db.execute(
             sa.delete(EventInbox).where(
                 col(EventInbox.tenant_id) == segment.tenant_id,

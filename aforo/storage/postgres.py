@@ -61,8 +61,14 @@ class _Connection(asyncpg.Connection):
         return await super().execute(query, *arguments, **options)
 
 
-def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
-    """Open a pool whose connections have taken on `role`; the login itself owns nothing."""
+def connect(
+    url: str, *, role: str, connections_max: int, idle_timeout_ms: int = STATEMENT_TIMEOUT_MS
+) -> AsyncEngine:
+    """Open a pool whose connections have taken on `role`; the login itself owns nothing.
+
+    PostgreSQL ends a transaction in which it was asked nothing for `idle_timeout_ms`: whoever is
+    frozen in the middle of one holds up all others.
+    """
     engine = create_async_engine(
         url,
         pool_size=connections_max,
@@ -76,7 +82,7 @@ def connect(url: str, *, role: str, connections_max: int) -> AsyncEngine:
                 "role": role,
                 "application_name": f"aforo:{role}",
                 "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-                "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS),
+                "idle_in_transaction_session_timeout": str(idle_timeout_ms),
                 "timezone": "UTC",
             },
         },

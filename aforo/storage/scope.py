@@ -42,6 +42,8 @@ from aforo.telemetry.tracing import span
 
 APP_CONNECTIONS_MAX = 20
 SYSTEM_CONNECTIONS_MAX = 10
+SYSTEM_IDLE_TIMEOUT_MS = 20_000
+"""Of the transactions that everybody's events wait for."""
 PUBLISHED_AT_ONCE = 500
 CLOSE_SECONDS_MAX = 15.0
 """For each of the things that a process closes at its end."""
@@ -327,7 +329,10 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
         settings.database_url, role=postgres.APP_ROLE, connections_max=APP_CONNECTIONS_MAX
     )
     cross_tenant = postgres.connect(
-        settings.database_url, role=postgres.SYSTEM_ROLE, connections_max=SYSTEM_CONNECTIONS_MAX
+        settings.database_url,
+        role=postgres.SYSTEM_ROLE,
+        connections_max=SYSTEM_CONNECTIONS_MAX,
+        idle_timeout_ms=SYSTEM_IDLE_TIMEOUT_MS,
     )
     return Runtime(
         settings=settings,

@@ -15,6 +15,7 @@ from aforo.catalog import commands as catalog
 from aforo.catalog.models import Aggregation, Meter
 from aforo.metering import queries, sealer
 from aforo.metering.commands import ingest
+from aforo.metering.leadership import leadership
 from aforo.metering.sealer import Confirmed
 from aforo.metering.stored import StoredEvent, unpacked
 from aforo.metering.verdicts import IngestAnswer
@@ -90,7 +91,7 @@ class Market:
     async def try_to_seal(self) -> list[Confirmed] | None:
         """The same, or None where another process has the right to."""
         confirmed: list[Confirmed] = []
-        async with sealer.leadership(self.runtime) as leader:
+        async with leadership(self.runtime) as leader:
             if leader is None:
                 return None
             for _ in range(ROUNDS_MAX):

@@ -3,17 +3,16 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from aforo import worker
 from aforo.metering import archive, queries, sealer
 from aforo.metering.models import SegmentState
-from aforo.metering.sealer import Leader, SegmentMismatchError
+from aforo.metering.sealer import SegmentMismatchError
 from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
 from aforo.storage import clickhouse, redis
@@ -25,15 +24,6 @@ from tests.metering.market import Market, open_market
 WAIT_SECONDS = 60
 NOBODY = "127.0.0.1:1"
 """Where no engine listens."""
-
-
-@pytest.fixture
-async def rival(market: Market) -> AsyncIterator[Market]:
-    """The same tenant, seen by another process: with pools of its own."""
-    runtime = market.runtime
-    other = open_runtime(runtime.settings, runtime.plugins, runtime.clock)
-    yield dataclasses.replace(market, runtime=other)
-    await other.close()
 
 
 async def test_a_segment_goes_from_the_inbox_to_archive_and_log(market: Market) -> None:
@@ -83,34 +73,6 @@ async def test_an_event_waits_while_an_older_transaction_may_still_write(market:
         assert len(await market.rows("event_inbox")) == 1
     [confirmed] = await market.seal()
     assert [one.idempotency_key for one in confirmed.events] == ["younger"]
-
-
-async def test_only_one_process_leads(market: Market, rival: Market) -> None:
-    await market.take(market.event())
-    async with sealer.leadership(market.runtime) as leader:
-        assert leader is not None
-        assert await rival.try_to_seal() is None
-        assert not await worker.seal_once(rival.runtime)
-    assert await rival.try_to_seal()
-
-
-async def test_a_leader_that_is_cut_off_notices_and_another_takes_over(
-    market: Market, rival: Market
-) -> None:
-    async def lead_and_be_cut_off() -> None:
-        async with sealer.leadership(market.runtime) as leader:
-            assert leader is not None
-            await leader.assert_held()
-            await terminate(market.runtime, await pid_of(leader.connection))
-            async with led(rival.runtime) as successor:
-                await successor.assert_held()
-                assert await sealer.seal_and_confirm(rival.runtime)
-            await leader.assert_held()
-
-    await market.take(market.event())
-    with pytest.raises(Unavailable):
-        await lead_and_be_cut_off()
-    assert await market.used("tokens") == 10
 
 
 async def test_two_who_both_believe_to_lead_double_nothing_and_break_no_chain(
@@ -312,26 +274,9 @@ async def until_held_up(market: Market, waiting: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def pid_of(connection: AsyncConnection) -> int:
-    """PostgreSQL's process behind a connection."""
-    return int(await connection.scalar(sa.text("SELECT pg_backend_pid()")) or 0)
-
-
 async def terminate(runtime: Runtime, pid: int) -> None:
     """Let PostgreSQL end a connection, as it does when it is shut down."""
     login = create_async_engine(runtime.settings.database_url, poolclass=NullPool)
     async with login.connect() as other:
         await other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
     await login.dispose()
-
-
-@asynccontextmanager
-async def led(runtime: Runtime) -> AsyncIterator[Leader]:
-    """The right to seal, as soon as whoever had it is gone."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while True:
-            async with sealer.leadership(runtime) as leader:
-                if leader is not None:
-                    yield leader
-                    return
-            await asyncio.sleep(0.01)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 
-from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.embedded.processes import wait_until
 from benchmarks.ports import free_port
 from tests.scenarios.processes import Running, gone, run
 
-PEPPER = "a pepper for tests, long enough to be one"
 READY_SECONDS = 120
 WORK_SECONDS = 120
 MONTH_START = (datetime.now(UTC).replace(day=1) - timedelta(days=1)).replace(
@@ -63,37 +59,6 @@ class Api:
         assert response.status_code == 202, response.text
         answer: dict[str, Any] = response.json()
         return answer
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """PostgreSQL and Redis on TCP ports with passwords, ClickHouse over HTTP: where they are."""
-    folder = tmp_path_factory.mktemp("servers")
-    with EmbeddedEngines.start(folder, tcp=True, fsync=False) as engines:
-        assert "@127.0.0.1:" in engines.database_url
-        assert "@127.0.0.1:" in engines.redis_url
-        yield {
-            "AFORO_DATABASE_URL": engines.database_url,
-            "AFORO_OWNER_DATABASE_URL": engines.owner_database_url,
-            "AFORO_REDIS_URL": engines.redis_url,
-            "AFORO_CLICKHOUSE_URL": engines.clickhouse_url,
-            "AFORO_KEY_PEPPER": PEPPER,
-            "AFORO_DATA_DIR": str(tmp_path_factory.mktemp("data")),
-        }
-
-
-@pytest.fixture(scope="module")
-def migrated(environment: dict[str, str]) -> dict[str, str]:
-    """The same, migrated by the command."""
-    early = run("serve", environment=environment)
-    assert early.returncode == 1
-    assert "run `aforo migrate`" in early.stderr
-
-    first = run("migrate", environment=environment)
-    assert first.returncode == 0, first.stderr
-    assert "applied postgres " in first.stdout
-    assert "applied clickhouse " in first.stdout
-    return environment
 
 
 def test_processes_share_the_work_and_the_rest_go_on_when_some_are_killed(
