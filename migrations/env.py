@@ -8,6 +8,7 @@ import aforo.billing.models
 import aforo.catalog.models
 import aforo.metering.models
 import aforo.signals.models
+import aforo.stages.models
 import aforo.storage.audit
 import aforo.storage.idempotency
 import aforo.storage.jobs

@@ -38,6 +38,7 @@ from aforo.api.types.quarantine import QuarantineMutation, QuarantineQuery
 from aforo.api.types.reports import ReportQuery
 from aforo.api.types.restraints import RestraintMutation, RestraintQuery
 from aforo.api.types.signals import SignalMutation, SignalQuery, SignalSubscription
+from aforo.api.types.stages import StageMutation, StageQuery
 from aforo.api.types.subscription_changes import SubscriptionMutation
 from aforo.api.types.subscription_lists import SubscriptionQuery
 from aforo.api.types.suspects import SuspectQuery
@@ -91,6 +92,7 @@ _QUERIES = (
     MeteringQuery,
     QuarantineQuery,
     ConservationQuery,
+    StageQuery,
     SuspectQuery,
     UsageQuery,
     BillingQuery,
@@ -118,6 +120,7 @@ _MUTATIONS = (
     PortalMutation,
     IngestionMutation,
     QuarantineMutation,
+    StageMutation,
     WalletMutation,
     RestraintMutation,
     BillingMutation,

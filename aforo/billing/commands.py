@@ -14,6 +14,7 @@ from aforo.billing.taxes import set_tax_engine
 from aforo.billing.wallets import create_wallet, grant_credit
 from aforo.metering.queries import is_in_log, last_received, watermark
 from aforo.sdk import BillRunId, Invalid, NotFound
+from aforo.stages.queries import in_force
 from aforo.storage.audit import Thing
 from aforo.storage.event_types import EventType
 from aforo.storage.jobs import JobName
@@ -30,7 +31,6 @@ __all__ = [
     "start_bill_run",
 ]
 
-TAX_RETRY = timedelta(minutes=5)
 FAILED_RETRY = timedelta(hours=1)
 WAIT_MIN = timedelta(seconds=1)
 WAIT_MAX = timedelta(minutes=1)
@@ -95,7 +95,8 @@ async def bill(scope: Scope, bill_run_id: BillRunId) -> BillRun:
     if written.moved:
         await _look_again(scope, scope.now)
     if written.pending_tax:
-        await _look_again(scope, scope.now + TAX_RETRY)
+        seconds = (await in_force(scope)).taxation.retry_seconds
+        await _look_again(scope, scope.now + timedelta(seconds=seconds))
     await scope.db.flush()
     await _record(scope, run)
     await scope.publish(

@@ -1,7 +1,7 @@
 """Writes the catalogue. What is created is version 1 of it, and published at once."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,6 +23,7 @@ from aforo.catalog.models import (
     Offering,
     OfferingEntitlement,
     Product,
+    QuotaPolicy,
     RatePlan,
     RatePlanLine,
     WhenUnavailable,
@@ -44,6 +45,7 @@ from aforo.catalog.validate import (
     check_unique,
 )
 from aforo.sdk import Conflict, CurrencyMismatch, Invalid, NotFound, parse_rate
+from aforo.stages.queries import in_force
 from aforo.storage.rows import add_unique
 from aforo.storage.scope import Scope
 
@@ -270,6 +272,9 @@ async def create_entitlement(
         meter = (await queries.meters_by_id(scope, [meter_id])).get(meter_id)
         if meter is None:
             raise _not_found("meter", field="meterId")
+    if kind is EntitlementKind.QUOTA and terms.policy is None:
+        default = (await in_force(scope)).quota_check.default_policy
+        terms = replace(terms, policy=QuotaPolicy(default))
     terms = check_terms(terms, kind=kind, aggregation=meter.aggregation if meter else None)
     entitlement = Entitlement(
         code=code,

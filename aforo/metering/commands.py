@@ -1,7 +1,7 @@
 """Ingestion: every event of a batch gets its verdict, and the good ones are kept."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aforo.metering.deduplicate import KeyedEvent, keyed
 from aforo.metering.ingest import key_of, read_event
@@ -10,9 +10,12 @@ from aforo.metering.prepare import Known, Prepared, prepare, uncertain
 from aforo.metering.rounds import Batch
 from aforo.metering.taking import BatchRefused, take
 from aforo.metering.telling import Source, Told, outcomes
+from aforo.metering.trace import beginning
 from aforo.metering.validate import check_time
-from aforo.metering.verdicts import IngestAnswer, Refusal, Verdict
+from aforo.metering.verdicts import IngestAnswer, Refusal, Stage, Verdict, rejected
 from aforo.sdk.ids import TenantId
+from aforo.stages.queries import remembered
+from aforo.stages.registry import InForce
 from aforo.storage.live_windows import Window
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
@@ -41,9 +44,14 @@ async def ingest(
     quarantined; `Unavailable`.
     """
     now = runtime.clock.now()
+    stages = await remembered(runtime, tenant_id)
     verdicts: list[Verdict] = []
-    items = _shaped(events, now, verdicts)
-    prepared, known = await _prepared(runtime, tenant_id, items, now) if items else ([], NOTHING)
+    items = _shaped(events, now, stages, verdicts)
+    prepared, known = (
+        await _prepared(runtime, tenant_id, items, now, beginning(stages))
+        if items
+        else ([], NOTHING)
+    )
     batch = Batch(tenant_id, now, len(events), prepared, verdicts)
     try:
         answer = await take(runtime, batch, atomic=atomic)
@@ -64,14 +72,23 @@ def _tell(runtime: Runtime, told: Told) -> None:
     runtime.live.of(told.batch.tenant_id).tell(VERDICTS, len(told.sent), say)
 
 
-def _shaped(events: Sequence[object], now: datetime, verdicts: list[Verdict]) -> list[KeyedEvent]:
+def _shaped(
+    events: Sequence[object], now: datetime, stages: InForce, verdicts: list[Verdict]
+) -> list[KeyedEvent]:
     """Stage 1, and the time window of stage 2: what can be said without a look at the database."""
+    requires_time = stages.ingestion.requires_occurred_at
+    future = timedelta(seconds=stages.validation.future_seconds_max)
+    age = timedelta(seconds=stages.validation.age_seconds_max)
     items = []
     for index, sent in enumerate(events):
         event = read_event(sent)
         if isinstance(event, Refusal):
             verdicts.append(event.at(index, key_of(sent)))
-        elif event.occurred_at and (refusal := check_time(event.occurred_at, now)):
+        elif event.occurred_at is None and requires_time:
+            verdicts.append(_NO_TIME.at(index, event.key))
+        elif event.occurred_at and (
+            refusal := check_time(event.occurred_at, now, future=future, age=age)
+        ):
             verdicts.append(refusal.at(index, event.key))
         else:
             items.append(keyed(index, event))
@@ -79,7 +96,7 @@ def _shaped(events: Sequence[object], now: datetime, verdicts: list[Verdict]) ->
 
 
 async def _prepared(
-    runtime: Runtime, tenant_id: TenantId, items: Sequence[KeyedEvent], now: datetime
+    runtime: Runtime, tenant_id: TenantId, items: Sequence[KeyedEvent], now: datetime, trace: str
 ) -> tuple[list[Prepared], Known]:
     """The events as far as they can be placed, and what was known of the tenant for it."""
     pepper = runtime.settings.key_pepper
@@ -90,7 +107,7 @@ async def _prepared(
     }
     event_ids = [new_id() for _ in items]
     known = await known_of(runtime, tenant_id, events, key_hashes)
-    prepared = prepare(items, event_ids, known, key_hashes=key_hashes, now=now)
+    prepared = prepare(items, event_ids, known, key_hashes=key_hashes, now=now, trace=trace)
     if doubtful := uncertain(prepared):
         newer = await known_now(runtime, tenant_id, [item.event for item in doubtful], key_hashes)
         ids = {item.index: event_id for item, event_id in zip(items, event_ids, strict=True)}
@@ -100,6 +117,7 @@ async def _prepared(
             newer,
             key_hashes=key_hashes,
             now=now,
+            trace=trace,
         )
         known = _both(known, newer)
         by_index = {one.item.index: one for one in looked_at_again}
@@ -111,3 +129,10 @@ def _both(known: Known, newer: Known) -> Known:
     """What was known of meters and customers, at first and then: for what is told of the events."""
     customers = {**known.hierarchy.customers, **newer.hierarchy.customers}
     return Known({**known.meters, **newer.meters}, {}, Hierarchy(customers, {}), {})
+
+
+_NO_TIME = rejected(
+    Stage.INGESTION,
+    "MISSING_FIELD",
+    "occurredAt is missing, and the tenant requires it (stage INGESTION, requiresOccurredAt)",
+)

@@ -52,6 +52,7 @@ def _texts(event: StoredEvent, position: int) -> list[str]:
         "" if event.cost is None else number(event.cost),
         event.cost_currency,
         _RECORD.join(map(str, event.cost_rates)),
+        event.trace,
         str(position),
     ]
 
@@ -69,7 +70,7 @@ FINGERPRINT = """
         arrayStringConcat(arraySort(arrayMap((name, text) -> concat(name, char(29), text),
             mapKeys(property_texts), mapValues(property_texts))), char(30)),
         ifNull(toString(cost), ''), cost_currency,
-        arrayStringConcat(arrayMap(one -> toString(one), cost_rates), char(30)),
+        arrayStringConcat(arrayMap(one -> toString(one), cost_rates), char(30)), trace,
         toString(position)
     ], char(31))), 1, 8))) AS content
 """

@@ -190,6 +190,8 @@ class QuarantinedEvent(TenantTable, table=True):
     code: str
     """Why, when it was last looked at."""
     message: str
+    trace: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """How it passed the stages when it came, as `aforo.metering.trace` writes it."""
     key_hash: bytes
     body: dict[str, Any] = json()
     """The event as it was sent; `properties` is canonical JSON, and of an API key there is only the

@@ -12,6 +12,7 @@ import msgspec
 from aforo.metering.deduplicate import KeyedEvent
 from aforo.metering.enrich import RateInForce, cost_of
 from aforo.metering.stored import StoredEvent
+from aforo.metering.trace import AS_DELIVERED, passage
 from aforo.metering.validate import MeterRule, check_meters
 from aforo.metering.verdicts import Refusal, Stage, VerdictKind, quarantined
 from aforo.sdk.ids import CustomerId
@@ -40,6 +41,8 @@ class Prepared(msgspec.Struct, frozen=True):
     received_at: datetime
     api_key_hash: bytes | None
     result: StoredEvent | Refusal
+    trace: str = AS_DELIVERED
+    """How it passed the stages, as far as it came."""
 
     @property
     def takes_key(self) -> bool:
@@ -55,11 +58,13 @@ def prepare(
     *,
     key_hashes: Mapping[str, bytes],
     now: datetime,
+    trace: str = AS_DELIVERED,
 ) -> list[Prepared]:
-    """Give each event its result. `key_hashes` are those of the customers' API keys as sent."""
+    """Give each event its result. `key_hashes` are those of the customers' API keys as sent, and
+    `trace` is how a trace of theirs begins."""
+    batch = _Batch(known, key_hashes, now, trace)
     return [
-        _prepared(item, event_id, known, key_hashes, now)
-        for item, event_id in zip(items, event_ids, strict=True)
+        _prepared(item, event_id, batch) for item, event_id in zip(items, event_ids, strict=True)
     ]
 
 
@@ -72,25 +77,30 @@ def uncertain(prepared: Collection[Prepared]) -> list[KeyedEvent]:
     ]
 
 
-def _prepared(
-    item: KeyedEvent,
-    event_id: UUID,
-    known: Known,
-    key_hashes: Mapping[str, bytes],
-    now: datetime,
-) -> Prepared:
+class _Batch(NamedTuple):
+    """What the events of a batch have in common."""
+
+    known: Known
+    key_hashes: Mapping[str, bytes]
+    now: datetime
+    trace: str
+
+
+def _prepared(item: KeyedEvent, event_id: UUID, batch: _Batch) -> Prepared:
+    known, key_hashes, now, begun = batch
     event = item.event
     at = event.occurred_at or now
     key_hash = key_hashes[event.api_key] if event.api_key else None
+    trace = passage(begun, event, known.hierarchy)
     units = check_meters(event, known.meters)
     if isinstance(units, Refusal):
-        return Prepared(item, event_id, at, now, key_hash, units)
+        return Prepared(item, event_id, at, now, key_hash, units, trace)
     place = known.hierarchy.lookup(customer=event.customer, key_hash=key_hash, at=at)
     if isinstance(place, Unplaced):
-        return Prepared(item, event_id, at, now, key_hash, _unplaced(place, item, at))
+        return Prepared(item, event_id, at, now, key_hash, _unplaced(place, item, at), trace)
     life = _life(known.lives.get(place.customer_id, ()), units, at)
     if life is None:
-        return Prepared(item, event_id, at, now, key_hash, _unsubscribed(at))
+        return Prepared(item, event_id, at, now, key_hash, _unsubscribed(at), trace)
     cost = cost_of(units, known.rates, at, preferred=life.meter_ids)
     stored = StoredEvent(
         event_id=event_id,
@@ -108,8 +118,9 @@ def _prepared(
         cost=cost.amount if cost else None,
         cost_currency=cost.currency if cost else "",
         cost_rates=cost.rates if cost else (),
+        trace=trace,
     )
-    return Prepared(item, event_id, at, now, key_hash, stored)
+    return Prepared(item, event_id, at, now, key_hash, stored, trace)
 
 
 def _life(

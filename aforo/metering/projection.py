@@ -31,6 +31,7 @@ COLUMNS = (
     "cost",
     "cost_currency",
     "cost_rates",
+    "trace",
 )
 
 
@@ -60,6 +61,7 @@ def columns_of(
         [event.cost for event in events],
         [event.cost_currency for event in events],
         [list(event.cost_rates) for event in events],
+        [event.trace for event in events],
     ]
 
 

@@ -26,8 +26,10 @@ from aforo.metering.models import (
 )
 from aforo.metering.prepare import Prepared, prepare
 from aforo.metering.stored import StoredEvent, packed_by_hour
+from aforo.metering.trace import RELEASED, beginning
 from aforo.metering.verdicts import Refusal
 from aforo.sdk.errors import Conflict, Invalid, NotFound
+from aforo.stages.queries import in_force
 from aforo.storage.actors import INSTALLATION
 from aforo.storage.audit import LABEL_CHARACTERS_MAX
 from aforo.storage.failpoints import reached
@@ -93,7 +95,7 @@ async def release(scope: Scope, wanted: Wanted) -> Settled:
     for row, one in zip(waiting, await _prepared(scope, waiting), strict=True):
         if isinstance(one.result, StoredEvent):
             _settle(scope, row, QuarantineState.RELEASED)
-            released.append(one.result)
+            released.append(msgspec.structs.replace(one.result, trace=one.trace + RELEASED))
         else:
             row.code, row.message = one.result.code, one.result.message
             failures[row.code] += 1
@@ -220,8 +222,9 @@ async def _prepared(scope: Scope, rows: Sequence[QuarantinedEvent]) -> list[Prep
         if item.event.api_key
     }
     known = await known_in(scope, [item.event for item in items], key_hashes)
+    trace = beginning(await in_force(scope))
     return [
-        prepare([item], [row.id], known, key_hashes=key_hashes, now=row.received_at)[0]
+        prepare([item], [row.id], known, key_hashes=key_hashes, now=row.received_at, trace=trace)[0]
         for item, row in zip(items, rows, strict=True)
     ]
 

@@ -41,6 +41,9 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """COGS in `cost_currency`; None is UNKNOWN_COST."""
     cost_currency: str
     cost_rates: tuple[UUID, ...]
+    trace: str = ""
+    """How it passed the first four stages, as `aforo.metering.trace` writes it; empty for events of
+    before it was kept."""
 
 
 _encoder = msgspec.json.Encoder(decimal_format="string")

@@ -9,11 +9,10 @@ from aforo.metering.aggregate import EVENTS
 from aforo.metering.queries import IN_PERIOD, EventRow, moment
 from aforo.sdk.errors import Invalid
 from aforo.sdk.period import Period
+from aforo.stages.registry import SUSPECTED_SECONDS_MAX
 from aforo.storage.listing import PAGE_MAX
 from aforo.storage.scope import Scope
 
-WITHIN_SECONDS_DEFAULT = 5
-WITHIN_SECONDS_MAX = 3_600
 EVENTS_MAX = 1_000_000
 """Of one look; where a period has more, its latest."""
 
@@ -34,7 +33,7 @@ async def suspected_duplicates(
     *,
     watermark: int,
     customer_id: UUID,
-    within_seconds: int = WITHIN_SECONDS_DEFAULT,
+    within_seconds: int,
     first: int = PAGE_MAX,
 ) -> Suspects:
     """Events of the log with the type and all properties of another one that occurred at most so
@@ -42,9 +41,9 @@ async def suspected_duplicates(
 
     Raises: `Invalid` for less than 1 second or more than an hour.
     """
-    if not 1 <= within_seconds <= WITHIN_SECONDS_MAX:
+    if not 1 <= within_seconds <= SUSPECTED_SECONDS_MAX:
         raise Invalid(
-            f"withinSeconds is from 1 to {WITHIN_SECONDS_MAX}, not {within_seconds}",
+            f"withinSeconds is from 1 to {SUSPECTED_SECONDS_MAX}, not {within_seconds}",
             field="withinSeconds",
         )
     assert 0 < first <= PAGE_MAX, "the caller bounds the page"

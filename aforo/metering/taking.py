@@ -233,6 +233,7 @@ def _set_aside(tenant_id: UUID, one: Prepared, why: Refusal) -> dict[str, object
         "customer": event.customer,
         "code": why.code,
         "message": why.message,
+        "trace": one.trace,
         "key_hash": one.item.key_hash,
         "body": {
             "idempotencyKey": event.key,

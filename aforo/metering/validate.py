@@ -13,9 +13,10 @@ from aforo.metering.ingest import SentEvent
 from aforo.metering.verdicts import Refusal, Stage, quarantined, rejected
 from aforo.sdk.errors import Invalid
 from aforo.sdk.money import INTEGER_DIGITS_MAX, parse_quantity
+from aforo.stages.registry import AGE_SECONDS_MAX, DAY_SECONDS, FUTURE_SECONDS_MAX
 
-FUTURE_MAX = timedelta(minutes=5)
-AGE_MAX = timedelta(days=90)
+FUTURE_MAX = timedelta(seconds=FUTURE_SECONDS_MAX)
+AGE_MAX = timedelta(seconds=AGE_SECONDS_MAX)
 NUMERIC = (Aggregation.SUM, Aggregation.MAX, Aggregation.LATEST)
 _ONE = Decimal(1)
 _PLAIN_BELOW = 10**INTEGER_DIGITS_MAX
@@ -36,20 +37,28 @@ class MeterRule:
     dimensions: Sequence[str] = ()
 
 
-def check_time(occurred_at: datetime, now: datetime) -> Refusal | None:
-    """Whether the moment lies in the window; both bounds are inside."""
-    if occurred_at > now + FUTURE_MAX:
+def check_time(
+    occurred_at: datetime,
+    now: datetime,
+    *,
+    future: timedelta = FUTURE_MAX,
+    age: timedelta = AGE_MAX,
+) -> Refusal | None:
+    """Whether the moment lies in the window, from so long ago to so far ahead; both bounds are
+    inside."""
+    if occurred_at > now + future:
         return rejected(
             Stage.VALIDATION,
             "TIMESTAMP_IN_FUTURE",
-            f"occurredAt is {occurred_at.isoformat()}, over 5 minutes past the server's "
+            f"occurredAt is {occurred_at.isoformat()}, over {_length(future)} past the server's "
             f"{now.isoformat()}; set the sender's clock",
         )
-    if occurred_at < now - AGE_MAX:
+    if occurred_at < now - age:
         return rejected(
             Stage.VALIDATION,
             "TIMESTAMP_TOO_OLD",
-            f"occurredAt is {occurred_at.isoformat()}, over 90 days before {now.isoformat()}",
+            f"occurredAt is {occurred_at.isoformat()}, over {_length(age)} before "
+            f"{now.isoformat()}",
         )
     return None
 
@@ -106,6 +115,15 @@ def selects(rule: MeterRule, properties: Mapping[str, Any]) -> bool:
         if plain_text(properties.get(name)) not in values:
             return False
     return True
+
+
+def _length(length: timedelta) -> str:
+    """As people say it."""
+    seconds = int(length.total_seconds())
+    for unit, name in ((DAY_SECONDS, "days"), (60, "minutes")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} seconds"
 
 
 def _number(value: Any, *, negative: bool) -> Decimal:

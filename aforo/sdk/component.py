@@ -64,11 +64,12 @@ class Component(Settings):
     a component that cannot do without settings must give one."""
 
 
-C = TypeVar("C", bound=Component)
+C = TypeVar("C", bound=Settings)
 
 
 def configure(component: type[C], settings: Mapping[str, Any], *, field: str = "settings") -> C:
-    """A component with these settings; raises `Invalid` with the path of the first wrong one.
+    """A component, or a group of settings, with these; raises `Invalid` with the path of the first
+    wrong one.
 
     `field` is the path at which the settings stand in the caller's input.
     """

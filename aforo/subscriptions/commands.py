@@ -12,6 +12,7 @@ from aforo.catalog import queries as catalog
 from aforo.catalog.models import Offering, RatePlanLine
 from aforo.catalog.validate import check_code, check_currency, check_text, check_unique
 from aforo.sdk import Conflict, CurrencyMismatch, Invalid, NotFound
+from aforo.stages.queries import in_force
 from aforo.storage.event_types import EventType
 from aforo.storage.jobs import JobName
 from aforo.storage.rows import add_unique
@@ -41,7 +42,6 @@ from aforo.subscriptions.validate import (
     check_time_zone,
 )
 
-GRACE_SECONDS_DEFAULT = 3600
 DISCOUNTS_MAX = 20
 
 
@@ -186,7 +186,7 @@ async def create_subscription(
     starts_at: datetime | None = None,
     billing_mode: BillingMode = BillingMode.POSTPAID,
     anchor_day: int | None = None,
-    grace_seconds: int = GRACE_SECONDS_DEFAULT,
+    grace_seconds: int | None = None,
     discount_ids: Sequence[UUID] = (),
 ) -> Subscription:
     """Subscribe a customer to an offering, from now on unless stated.
@@ -198,6 +198,8 @@ async def create_subscription(
     where another subscription prices the same meter at the same time.
     """
     starts_at = check_near(starts_at or scope.now, now=scope.now, field="startsAt")
+    if grace_seconds is None:
+        grace_seconds = (await in_force(scope)).settlement.grace_seconds
     check_terms(anchor_day=anchor_day, grace_seconds=grace_seconds)
     customer = await _customer(scope, customer_id, lock=True)
     await _check_offering(scope, offering_id, customer)

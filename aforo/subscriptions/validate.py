@@ -7,6 +7,7 @@ from zoneinfo import available_timezones
 
 from aforo.catalog.validate import check_text
 from aforo.sdk import Invalid
+from aforo.stages.registry import GRACE_SECONDS_MAX
 
 EXTERNAL_ID_LENGTH_MAX = 255
 DETAIL_LENGTH_MAX = 64
@@ -14,7 +15,6 @@ EMAIL_LENGTH_MAX = 254
 KEY_LENGTH_MIN = 16
 KEY_LENGTH_MAX = 255
 SHIFT_MAX = timedelta(days=400)
-GRACE_SECONDS_MAX = 30 * 86_400
 
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+")
 _KEY = re.compile(r"[!-~]+")

@@ -262,7 +262,11 @@ class Invoice(Node):
     async def customer(self, info: Info) -> Customer:
         return await customer_of(info, self.customer_id)
 
-    @field("Events of its period that look like copies of others; null once it is final.", cost=20)
+    @field(
+        "Events of its period that look like copies of others; null once it is final, and where "
+        "the stage DEDUPLICATION is set not to look.",
+        cost=20,
+    )
     async def suspected_duplicates(self, info: Info) -> SuspectedDuplicates | None:
         if self.finalized_at is not None:
             return None

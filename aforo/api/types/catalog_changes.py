@@ -129,7 +129,9 @@ class CreateEntitlementInput:
         description="What a check answers where nobody can say how much was used.",
     )
     policy: QuotaPolicy | None = strawberry.field(
-        default=None, description="What becomes of usage beyond a QUOTA; OVERAGE unless given."
+        default=None,
+        description="What becomes of usage beyond a QUOTA; unless given, what the stage "
+        "QUOTA_CHECK is set to: OVERAGE, as it is delivered.",
     )
     rate_per_second: Decimal | None = strawberry.field(
         default=None, description="The usual rate of a QUOTA in units, which a throttle lowers."

@@ -11,7 +11,6 @@ from aforo.api.parts.problems import ConflictProblem, InvalidProblem, NotFoundPr
 from aforo.api.parts.relay import local_id, optional_id
 from aforo.api.types.subscriptions import Agent, Customer, CustomerKey, CustomerSubscription, Team
 from aforo.subscriptions import commands
-from aforo.subscriptions.commands import GRACE_SECONDS_DEFAULT
 from aforo.subscriptions.models import BillingMode
 from aforo.tenants.permissions import Permission
 
@@ -89,10 +88,11 @@ class CreateSubscriptionInput:
         default=None,
         description="Day of the month on which periods start, 1 to 31; the day it starts.",
     )
-    grace_seconds: int = strawberry.field(
-        default=GRACE_SECONDS_DEFAULT,
+    grace_seconds: int | None = strawberry.field(
+        default=None,
         description="How long its invoices stay drafts after their period ended; late events "
-        "still enter.",
+        "still enter. Unless given, what the stage SETTLEMENT is set to: an hour, as it is "
+        "delivered.",
     )
     discount_ids: list[strawberry.ID] = strawberry.field(
         default_factory=list, description="Its discounts in the order in which they apply."

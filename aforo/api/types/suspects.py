@@ -14,12 +14,12 @@ from aforo.api.types.periods import PeriodInput
 from aforo.metering import queries
 from aforo.metering.suspects import (
     EVENTS_MAX,
-    WITHIN_SECONDS_DEFAULT,
-    WITHIN_SECONDS_MAX,
     Suspects,
     suspected_duplicates,
 )
 from aforo.sdk import Period
+from aforo.stages.queries import in_force
+from aforo.stages.registry import SUSPECTED_SECONDS_MAX
 from aforo.storage.scope import Scope
 from aforo.subscriptions.queries import customers_by_id
 from aforo.tenants.permissions import Permission
@@ -69,24 +69,31 @@ class SuspectQuery:
         customer_id: Annotated[strawberry.ID, strawberry.argument(description="The customer.")],
         period: Annotated[PeriodInput, strawberry.argument(description="When they occurred.")],
         within_seconds: Annotated[
-            int,
+            int | None,
             strawberry.argument(
-                description=f"How far apart they are at most, up to {WITHIN_SECONDS_MAX}."
+                description="How far apart they are at most, up to "
+                f"{SUSPECTED_SECONDS_MAX}; what the stage DEDUPLICATION is set to, if not given."
             ),
-        ] = WITHIN_SECONDS_DEFAULT,
+        ] = None,
     ) -> SuspectedDuplicates | None:
         customer = local_id("Customer", customer_id, field="customerId")
         async with info.context.scope() as scope:
             if customer not in await customers_by_id(scope, [customer]):
                 return None
+            if within_seconds is None:
+                settings = (await in_force(scope)).deduplication
+                within_seconds = settings.suspected_within_seconds
             found = await _suspects(scope, customer, period.to_period(), within_seconds)
         return SuspectedDuplicates.of(found)
 
 
-async def suspects_of(info: Info, customer_id: UUID, period: Period) -> SuspectedDuplicates:
-    """Those among the events that an invoice is about."""
+async def suspects_of(info: Info, customer_id: UUID, period: Period) -> SuspectedDuplicates | None:
+    """Those among the events that an invoice is about; None where the tenant does not look."""
     async with info.context.scope() as scope:
-        found = await _suspects(scope, customer_id, period, WITHIN_SECONDS_DEFAULT)
+        settings = (await in_force(scope)).deduplication
+        if not settings.suspects_duplicates:
+            return None
+        found = await _suspects(scope, customer_id, period, settings.suspected_within_seconds)
     return SuspectedDuplicates.of(found)
 
 
