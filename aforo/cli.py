@@ -13,14 +13,12 @@ from aforo.cli_audit import audit_app
 from aforo.cli_import import import_file
 from aforo.cli_log import rebuild, verify
 from aforo.cli_people import reset_password
+from aforo.cli_servers import PluginFiles, serve, worker
 from aforo.sdk.errors import AforoError, Invalid
 from aforo.settings import Settings, SettingsError, from_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aforo.doctor import Finding
-    from aforo.serve import TlsFiles
 
 app = typer.Typer(
     help="Meters usage, prices it, bills it, watches the margin and acts on it.",
@@ -42,12 +40,6 @@ app.add_typer(schema_app, name="schema")
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Folder = Annotated[
     Path, typer.Option(envvar="AFORO_DATA_DIR", help="Where the demo keeps its data.")
-]
-PluginFiles = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--plugin", help="Load a plugin of a single file, for trying things out; may be repeated."
-    ),
 ]
 Releases = Annotated[Path, typer.Option(help="The schemas of the releases, a file each.")]
 DEFAULT_RELEASES = Path("docs/schema/releases")
@@ -101,42 +93,8 @@ def demo(
         run_demo(folder, port=port, reset=reset, plugin_files=plugin or ())
 
 
-@app.command()
-def serve(
-    *,
-    host: Annotated[str | None, typer.Option(help="AFORO_HOST, or 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option(help="AFORO_PORT, or 8080.")] = None,
-    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file of the chain.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
-    behind_proxy: Annotated[
-        bool, typer.Option("--behind-proxy", help="A proxy in front of it does the TLS.")
-    ] = False,
-    plugin: PluginFiles = None,
-) -> None:
-    """Run the API on the servers that AFORO_*_URL name."""
-    from aforo import process
-    from aforo.serve import TlsFiles, check_exposure
-
-    if (tls_certificate is None) != (tls_key is None):
-        raise SettingsError("--tls-certificate and --tls-key go together: give both or none")
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = dataclasses.replace(from_environment(), **given)  # type: ignore[arg-type]
-    tls = TlsFiles(tls_certificate, tls_key) if tls_certificate and tls_key else None
-    check_exposure(settings.host, tls=tls, behind_proxy=behind_proxy)
-    files = _tried_out(settings, plugin)
-    process.log_to_stderr()
-    process.run(lambda: _serve(settings, tls, files))
-
-
-@app.command()
-def worker(*, plugin: PluginFiles = None) -> None:
-    """Run the background jobs, and seal events into the log, on the same servers."""
-    from aforo import process
-
-    settings = from_environment()
-    files = _tried_out(settings, plugin)
-    process.log_to_stderr()
-    process.run(lambda: _work(settings, files))
+app.command()(serve)
+app.command()(worker)
 
 
 @app.command()
@@ -307,54 +265,6 @@ def doctor(*, as_json: AsJson = False, folder: Folder = DEFAULT_FOLDER) -> None:
         print("\n".join(terminal.finding_lines(findings)))
     if not all(each.ok for each in findings):
         sys.exit(1)
-
-
-def _tried_out(settings: Settings, files: list[Path] | None) -> "Sequence[Path]":
-    if files and settings.production:
-        raise SettingsError(
-            "--plugin is for trying things out: with AFORO_PRODUCTION install the plugin as a "
-            "distribution (`aforo plugins new` writes one)"
-        )
-    return files or ()
-
-
-async def _serve(
-    settings: Settings, tls: "TlsFiles | None", plugin_files: "Sequence[Path]"
-) -> None:
-    import structlog
-
-    from aforo import process
-    from aforo import serve as http
-    from aforo.storage.readiness import ready_runtime
-    from aforo.telemetry.export import exported
-
-    def ready() -> None:
-        process.settle()
-        host, port = listener.getsockname()[:2]
-        structlog.get_logger().info("the API listens", host=host, port=port)
-
-    listener = http.bind(settings.host, settings.port)
-    with listener:
-        async with (
-            exported(settings, service="aforo-serve"),
-            ready_runtime(settings, plugin_files=plugin_files) as runtime,
-        ):
-            await http.serve(runtime, listener, tls=tls, on_ready=ready)
-
-
-async def _work(settings: Settings, plugin_files: "Sequence[Path]") -> None:
-    import structlog
-
-    from aforo import worker as jobs
-    from aforo.storage.readiness import ready_runtime
-    from aforo.telemetry.export import exported
-
-    async with (
-        exported(settings, service="aforo-worker"),
-        ready_runtime(settings, plugin_files=plugin_files) as runtime,
-    ):
-        structlog.get_logger().info("the worker works")
-        await jobs.run(runtime)
 
 
 async def _migrate(settings: Settings) -> None:

@@ -5,7 +5,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -43,22 +43,22 @@ def stop_signals() -> Collection[signal.Signals]:
     return STOP_SIGNALS[:-1] if is_kept else STOP_SIGNALS
 
 
-def log_to_stderr() -> None:
-    """One line per entry: for people on a terminal, else as JSON."""
+def log_to_stderr(**of_each: object) -> None:
+    """One line per entry: for people on a terminal, else as JSON; with what is to be `of_each`."""
     renderer: structlog.typing.Processor = (
         # Its default shows the locals of every frame, and with them secrets.
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if sys.stderr.isatty()
         else structlog.processors.JSONRenderer()
     )
-    _configure(logging.StreamHandler(sys.stderr), renderer)
+    _configure(logging.StreamHandler(sys.stderr), renderer, of_each)
 
 
 def log_to_file(path: Path) -> None:
     """JSON lines in a file that only its owner reads, and that does not grow without end."""
     path.touch(mode=0o600)
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES_KEPT)
-    _configure(handler, structlog.processors.JSONRenderer())
+    _configure(handler, structlog.processors.JSONRenderer(), {})
 
 
 async def _until_signalled(main: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -93,8 +93,19 @@ def _with_trace(
     return entry
 
 
-def _configure(handler: logging.Handler, renderer: structlog.typing.Processor) -> None:
+def _configure(
+    handler: logging.Handler,
+    renderer: structlog.typing.Processor,
+    of_each: Mapping[str, object],
+) -> None:
+    def with_what_is_of_each(
+        _logger: object, _method: str, entry: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        entry.update(of_each)
+        return entry
+
     shared: list[structlog.typing.Processor] = [
+        with_what_is_of_each,
         structlog.contextvars.merge_contextvars,
         _with_trace,
         structlog.stdlib.add_log_level,

@@ -10,7 +10,7 @@ import sys
 from sqlalchemy.orm import configure_mappers
 
 from aforo import process, worker
-from aforo.cli import _work
+from aforo.cli_servers import work
 from aforo.metering import leadership
 from aforo.settings import from_environment
 from aforo.storage import scope
@@ -30,7 +30,7 @@ def main() -> None:
         if (child := os.fork()) == 0:
             os.environ["AFORO_FAILPOINT"] = line.strip()
             process.log_to_stderr()
-            process.run(lambda: _work(settings, ()))
+            process.run(lambda: work(settings, ()))
             os._exit(0)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
