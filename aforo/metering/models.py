@@ -168,6 +168,7 @@ class EventConflict(TenantTable, table=True):
 
     __tablename__ = "event_conflict"
     is_audited: ClassVar[bool] = False
+    __table_args__ = (sa.Index("event_conflict_by_event", "tenant_id", "event_id"),)
 
     idempotency_key: str
     event_id: UUID

@@ -81,6 +81,15 @@ class EventRow:
     cost: Decimal | None
     """COGS in `cost_currency`; None is UNKNOWN_COST."""
     cost_currency: str
+    trace: str = ""
+    """As `aforo.metering.trace` writes it."""
+
+
+EVENT_COLUMNS = (
+    "segment_id, position, event_id, idempotency_key, type, customer_id, subscription_id, "
+    "occurred_at, received_at, properties, cost, cost_currency, trace"
+)
+"""What an `EventRow` is made of."""
 
 
 def rule_of(meter: Meter) -> MeterRule:
@@ -248,9 +257,7 @@ async def recent_events(
         wanted.append("(segment_id, position) < ({segment:UInt64}, {place:UInt32})")
         parameters |= {"segment": before[0], "place": before[1]}
     rows = await scope.events.query(
-        "SELECT segment_id, position, event_id, idempotency_key, type, customer_id, "
-        "subscription_id, occurred_at, received_at, properties, cost, cost_currency "
-        f"FROM {EVENTS} WHERE {' AND '.join(wanted)} "
+        f"SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE {' AND '.join(wanted)} "
         "ORDER BY segment_id DESC, position DESC LIMIT {first:UInt32}",
         watermark=watermark,
         first=first,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from aforo.metering.aggregate import EVENTS
-from aforo.metering.queries import IN_PERIOD, EventRow, moment
+from aforo.metering.queries import EVENT_COLUMNS, IN_PERIOD, EventRow, moment
 from aforo.sdk.errors import Invalid
 from aforo.sdk.period import Period
 from aforo.stages.registry import SUSPECTED_SECONDS_MAX
@@ -92,7 +92,6 @@ WHERE before_segment > 0
 ORDER BY occurred_at DESC, segment_id DESC, position DESC LIMIT {{first:UInt32}}
 """
 _ROWS = f"""
-SELECT segment_id, position, event_id, idempotency_key, type, customer_id, subscription_id,
-    occurred_at, received_at, properties, cost, cost_currency
+SELECT {EVENT_COLUMNS}
 {_OF_CUSTOMER} AND (segment_id, position) IN {{places:Array(Tuple(UInt64, UInt32))}}
 """

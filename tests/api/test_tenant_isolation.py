@@ -120,7 +120,7 @@ async def test_the_owner_sees_each_of_the_things_that_the_walk_asks_for(
         assert {node["__typename"]: node["id"] for node in found} == world.ids
 
 
-NO_IDS = {"Int", "String", "Bucket", "UsageGroupingInput"}
+NO_IDS = {"AgeOrder", "Int", "String", "Bucket", "UsageGroupingInput"}
 """Types of arguments in which no id can stand."""
 
 

@@ -32,6 +32,7 @@ KIND_OF = {
     "id": "Customer",
     "ids": "Customer",
     "actorId": "ApiKey",
+    "eventId": "QuarantinedEvent",
     "objectId": "Customer",
 }
 """What an argument names, where its own name does not say so."""
@@ -61,6 +62,7 @@ LEFT_OUT = {
         "tier",
     ),
     *("action", "since", "until"),
+    "idempotencyKey",
     *("resetUnit", "resetSeconds", "rolloverPeriods", "rolloverCap"),
 }
 """Optional arguments that would contradict the ids, or keep the request from the look-up."""

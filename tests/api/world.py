@@ -78,6 +78,14 @@ async def make_world(runtime: Runtime, mark: str) -> World:
     ids["Sandbox"] = sandbox["createSandbox"]["sandbox"]["id"]
     token = await graphql(_LET_IN, customer=ids["Customer"])
     ids["PortalToken"] = token["createPortalToken"]["portalToken"]["id"]
+    ids["StageVersion"] = await made(
+        graphql,
+        "changeStageSettings",
+        stage="DEDUPLICATION",
+        settings={"suspectedWithinSeconds": 6},
+        reason=mark,
+        expectedVersion=0,
+    )
     ids["WebhookEndpoint"] = await _endpoint(graphql, mark)
     ids["WebhookDelivery"] = await made(
         graphql, "sendTestWebhook", webhookEndpointId=ids["WebhookEndpoint"]

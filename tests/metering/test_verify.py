@@ -84,6 +84,7 @@ async def test_an_archive_file_that_is_not_what_was_sealed_is_named(
         ("team_id", "generateUUIDv4()"),
         ("received_at", "received_at + toIntervalMicrosecond(1)"),
         ("position", "position + 100"),
+        ("trace", "'9.9.9.9k'"),
     ],
 )
 async def test_an_event_with_another_content_in_clickhouse_is_named(

@@ -97,6 +97,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Stage": Permission.USAGE_READ,
         "StageSetting": Permission.USAGE_READ,
         "StageVersion": Permission.USAGE_READ,
+        "TraceStep": Permission.USAGE_READ,
         "SuspectedDuplicate": Permission.USAGE_READ,
         "SuspectedDuplicates": Permission.USAGE_READ,
         "ReleasedEvents": Permission.USAGE_READ,

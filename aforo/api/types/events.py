@@ -12,19 +12,17 @@ from aforo.api.parts.answers import decode_json
 from aforo.api.parts.context import Info
 from aforo.api.parts.fields import field
 from aforo.api.parts.scalars import JSON
+from aforo.api.types.stages import TRACE, TRACE_COST, TakenEvent, TraceStep
 from aforo.api.types.subscriptions import Customer, customer_of
+from aforo.billing import traces
 from aforo.billing.queries import SourceEvent
 from aforo.metering.queries import EventRow
 
 
 @strawberry.type(description="A usage event that was accepted.")
-class Event:
+class Event(TakenEvent):
     customer_id: strawberry.Private[UUID]
-    event_id: strawberry.ID = strawberry.field(description="As in the answer to its batch.")
-    idempotency_key: str = strawberry.field(description="The key that makes a retry harmless.")
-    type: str = strawberry.field(description="What meters select it by.")
     occurred_at: datetime = strawberry.field(description="When it happened.")
-    received_at: datetime = strawberry.field(description="When it arrived.")
     properties: JSON = strawberry.field(description="What it says.")
     cost: Decimal | None = strawberry.field(
         description="What serving it cost, fixed when it arrived; null is unknown, not free."
@@ -64,3 +62,15 @@ class Event:
     @field("The payer that it is counted for.")
     async def customer(self, info: Info) -> Customer:
         return await customer_of(info, self.customer_id)
+
+    @field(TRACE, cost=TRACE_COST)
+    async def trace(self, info: Info) -> list[TraceStep]:
+        async with info.context.scope() as scope:
+            steps = await traces.trace_in_log(
+                scope,
+                customer_id=self.customer_id,
+                event_type=self.type,
+                occurred_at=self.occurred_at,
+                key=self.idempotency_key,
+            )
+        return [TraceStep.of(step) for step in steps]

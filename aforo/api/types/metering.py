@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated
+from uuid import UUID
 
 import strawberry
 
@@ -9,10 +10,14 @@ from aforo.api.parts import live, relay
 from aforo.api.parts.context import Info
 from aforo.api.parts.cursors import bad_cursor, cursor_at, cursor_parts
 from aforo.api.parts.fields import field, subscription
-from aforo.api.parts.relay import After, Connection, First, optional_id
+from aforo.api.parts.relay import After, Connection, First, local_id, optional_id
 from aforo.api.types.events import Event
-from aforo.metering import queries
+from aforo.api.types.quarantine import QuarantinedEvent
+from aforo.api.types.stages import TakenEvent
+from aforo.metering import queries, traces
+from aforo.metering.models import QuarantineState
 from aforo.metering.queries import EventRow
+from aforo.sdk.errors import Invalid
 from aforo.storage.listing import PAGE_DEFAULT
 from aforo.tenants.permissions import Permission
 
@@ -55,6 +60,41 @@ class MeteringQuery:
 
         return relay.connection(rows, page, Event.from_row, cursor=_cursor, count=count)
 
+    @field(
+        "The event that was taken under a key, or has an id: an `Event` once it is in the log, a "
+        "second or so after its batch was answered; a `QuarantinedEvent` while it waits, and "
+        "where it was discarded. Null if there is none; a key is known for 97 days.",
+        needs=Permission.USAGE_READ,
+        cost=20,
+    )
+    async def event(
+        self,
+        info: Info,
+        event_id: Annotated[
+            strawberry.ID | None,
+            strawberry.argument(description="Its `eventId`, or the id of a `QuarantinedEvent`."),
+        ] = None,
+        idempotency_key: Annotated[
+            str | None, strawberry.argument(description="Its key, in place of that.")
+        ] = None,
+    ) -> TakenEvent | None:
+        if (event_id is None) == (idempotency_key is None):
+            raise Invalid("give either eventId or idempotencyKey", field="eventId")
+        async with info.context.scope() as scope:
+            if event_id is not None:
+                found: UUID | None = _event_id(event_id)
+            else:
+                assert idempotency_key is not None, "one of the two is given"
+                found = await traces.event_id_of(scope, idempotency_key)
+            if found is None:
+                return None
+            aside = await traces.quarantined_event(scope, found)
+            waits = aside is not None and aside.state is not QuarantineState.RELEASED
+            row = None if waits else await traces.event_in_log(scope, found)
+        if row is not None:
+            return Event.from_row(row)
+        return None if aside is None else QuarantinedEvent.from_row(aside)
+
 
 @strawberry.type
 class MeteringSubscription:
@@ -76,6 +116,13 @@ class MeteringSubscription:
             if Event not in message.memo:
                 message.memo[Event] = Event.from_message(message.data)
             yield message.memo[Event]
+
+
+def _event_id(given: strawberry.ID) -> UUID:
+    try:
+        return UUID(given)
+    except ValueError:
+        return local_id("QuarantinedEvent", given, field="eventId")
 
 
 def _cursor(event: EventRow) -> str:

@@ -16,6 +16,8 @@ from aforo.api.parts.pages import ByAge, rows_in_pages
 from aforo.api.parts.problems import ConflictProblem, InvalidProblem, NotFoundProblem
 from aforo.api.parts.relay import After, Connection, First, Node, local_id
 from aforo.api.parts.scalars import JSON
+from aforo.api.types.stages import TRACE, TRACE_COST, TakenEvent, TraceStep
+from aforo.billing import traces
 from aforo.metering import models, quarantine, queries
 from aforo.metering.models import QuarantineState
 from aforo.metering.quarantine import SETTLED_AT_ONCE, Correction, Settled, Wanted
@@ -34,13 +36,12 @@ publish_enum(
 
 @relay.fetched_by(queries.quarantined_events_by_id)
 @strawberry.type(description="An event that is kept, but counts only once its cause is mended.")
-class QuarantinedEvent(Node):
+class QuarantinedEvent(Node, TakenEvent):
     state: QuarantineState = strawberry.field(description="What became of it.")
     code: str = strawberry.field(
         description="What was unknown when it was last looked at, such as `UNKNOWN_CUSTOMER`."
     )
     message: str = strawberry.field(description="What to mend, for a person.")
-    type: str = strawberry.field(description="Its type: as sent, unless it was corrected.")
     customer: str | None = strawberry.field(
         description="The customer that it names: as sent, unless it was corrected."
     )
@@ -50,7 +51,6 @@ class QuarantinedEvent(Node):
     corrected: JSON | None = strawberry.field(
         description="What it says in place of that by now; null where nothing was corrected."
     )
-    received_at: datetime = strawberry.field(description="When it arrived.")
     settled_at: datetime | None = strawberry.field(
         description="When it was released or discarded; null where it was not."
     )
@@ -62,6 +62,8 @@ class QuarantinedEvent(Node):
     def from_row(cls, row: models.QuarantinedEvent) -> Self:
         return cls(
             id=relay.global_id("QuarantinedEvent", row.id),
+            event_id=strawberry.ID(str(row.id)),
+            idempotency_key=row.body["idempotencyKey"],
             state=row.state,
             code=row.code,
             message=row.message,
@@ -73,6 +75,12 @@ class QuarantinedEvent(Node):
             settled_at=row.settled_at,
             settled_by=row.settled_by,
         )
+
+    @field(TRACE, cost=TRACE_COST)
+    async def trace(self, info: Info) -> list[TraceStep]:
+        async with info.context.scope() as scope:
+            steps = await traces.trace_of_quarantined(scope, UUID(self.event_id))
+        return [TraceStep.of(step) for step in steps]
 
 
 @strawberry.input(

@@ -1,6 +1,7 @@
-"""GraphQL of the stages: their settings with every version, and how to change them."""
+"""GraphQL of the stages: their settings with every version, and how an event passed them."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Self
 
 import strawberry
@@ -12,6 +13,7 @@ from aforo.api.parts.pages import ByAge, rows_in_pages
 from aforo.api.parts.problems import ConflictProblem, InvalidProblem
 from aforo.api.parts.relay import After, Connection, First, Node
 from aforo.api.parts.scalars import JSON
+from aforo.metering.passing import Step
 from aforo.sdk.errors import Forbidden, Invalid
 from aforo.stages import commands, models, queries
 from aforo.stages.registry import STAGES, InForce, SettingForm, StageName, forms, written
@@ -114,6 +116,65 @@ class Stage:
         return await rows_in_pages(
             info.context, listing, first=first, after=after, of=StageVersion.from_row
         )
+
+
+@strawberry.type(description="What one stage decided about an event.")
+class TraceStep:
+    stage: StageName = strawberry.field(description="The stage.")
+    passed: bool | None = strawberry.field(
+        description="Whether it went on from there; null where the stage has not come to it, or "
+        "not to an end."
+    )
+    decision: str = strawberry.field(description="A stable name of it, such as `COUNTED`.")
+    reason: str = strawberry.field(description="Why, for a person.")
+    settings_version: int | None = strawberry.field(
+        description="Of the settings of the stage, 0 as they are delivered; null where it is not "
+        "known, or the stage has not come to it."
+    )
+    at: datetime | None = strawberry.field(description="When it was decided.")
+    meter: str | None = strawberry.field(description="Code of the meter that it is about.")
+    quantity: Decimal | None = strawberry.field(
+        description="What the event brings to that meter; null where it is not counted."
+    )
+    invoice_line_id: strawberry.ID | None = strawberry.field(
+        description="The `InvoiceLine` that it is about."
+    )
+
+    @classmethod
+    def of(cls, step: Step) -> Self:
+        line_id = step.invoice_line_id
+        return cls(
+            stage=step.stage,
+            passed=step.passed,
+            decision=step.decision,
+            reason=step.reason,
+            settings_version=step.settings_version,
+            at=step.at,
+            meter=step.meter,
+            quantity=step.quantity,
+            invoice_line_id=None if line_id is None else relay.global_id("InvoiceLine", line_id),
+        )
+
+
+TRACE = (
+    "The stages that it passed, what each decided and why. What a stage decides by meter or by "
+    "line is a step for each."
+)
+TRACE_COST = 10
+
+
+@strawberry.interface(description="An event that was taken, wherever it is by now.")
+class TakenEvent:
+    event_id: strawberry.ID = strawberry.field(description="As in the answer to its batch.")
+    idempotency_key: str = strawberry.field(description="The key that makes a retry harmless.")
+    type: str = strawberry.field(
+        description="What meters select it by: as sent, unless it was corrected."
+    )
+    received_at: datetime = strawberry.field(description="When it arrived.")
+
+    @field(TRACE, cost=TRACE_COST)
+    async def trace(self, info: Info) -> list[TraceStep]:
+        raise NotImplementedError("each kind of event says where its trace is")
 
 
 @strawberry.input(description="Settings of a stage to change.")
