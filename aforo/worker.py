@@ -20,11 +20,19 @@ import structlog
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
 from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
 
 from aforo.actions import commands as actions
 from aforo.billing import commands as billing
-from aforo.metering import backlog, conservation, keys, quotas, reconcile, rollups, sealer
+from aforo.metering import (
+    backlog,
+    conservation,
+    keys,
+    quarantine,
+    quotas,
+    reconcile,
+    rollups,
+    sealer,
+)
 from aforo.metering.leadership import leadership
 from aforo.plugins import told
 from aforo.sdk.errors import AforoError
@@ -34,6 +42,7 @@ from aforo.storage import audit_chain, idempotency, queue
 from aforo.storage.actors import Actor, ActorKind
 from aforo.storage.endings import end_all, run_all
 from aforo.storage.jobs import JobName
+from aforo.storage.patience import patiently
 from aforo.storage.rests import Rests
 from aforo.storage.scope import Runtime, Scope
 from aforo.telemetry.metrics import JOBS as JOBS_DONE
@@ -146,20 +155,32 @@ async def check_events(scope: Scope) -> None:
     await conservation.check(scope)
 
 
+@job(JobName.RELEASE_QUARANTINED, tries_max=8, timeout_seconds=120)
+async def release_quarantined(
+    scope: Scope, after: str | None = None, names: list[str] | None = None, **wanted: Any
+) -> None:
+    """What quarantined events were waiting for has been made: let them count."""
+    behind = None if after is None else UUID(after)
+    await quarantine.release_made(scope, quarantine.Wanted(after=behind, names=names, **wanted))
+
+
 async def run(runtime: Runtime) -> None:
     """Work until cancelled: jobs, their relay, webhooks, and the sealer if no other process seals.
 
     Cancelled, it lets running jobs finish for a while, and hands the others back.
     """
     rests: Resting = Rests(times=REST_TIMES, seconds_max=REST_SECONDS_MAX)
+    works: dict[str, Callable[[], Awaitable[None]]] = {
+        "jobs": lambda: _serve_jobs(runtime, rests),
+        "relay": lambda: _relay(runtime, rests),
+        "sealer": lambda: _seal(runtime),
+        "webhooks": lambda: courier.run(runtime),
+        "backlog": lambda: _measure_backlog(runtime),
+        "forgetting": lambda: _forget(runtime),
+        "audit log": lambda: _seal_audit_log(runtime),
+    }
     await run_all(
-        _patiently("jobs", lambda: _serve_jobs(runtime, rests)),
-        _patiently("relay", lambda: _relay(runtime, rests)),
-        _patiently("sealer", lambda: _seal(runtime)),
-        _patiently("webhooks", lambda: courier.run(runtime)),
-        _patiently("backlog", lambda: _measure_backlog(runtime)),
-        _patiently("forgetting", lambda: _forget(runtime)),
-        _patiently("audit log", lambda: _seal_audit_log(runtime)),
+        *(patiently(name, work, retry_seconds=RETRY_SECONDS) for name, work in works.items()),
         finish_seconds=FINISH_SECONDS + 5,
     )
 
@@ -374,18 +395,3 @@ async def _arq(runtime: Runtime) -> Any:
     finally:
         await redis.aclose()
         await pool.disconnect()
-
-
-async def _patiently(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Start the work again whenever it ends; an engine that is away is waited for."""
-    while True:
-        try:
-            await work()
-        except (AforoError, RedisError, OSError) as error:
-            log.warning("waiting for an engine", work=name, error=str(error))
-            await asyncio.sleep(RETRY_SECONDS)
-        except Exception:
-            if (task := asyncio.current_task()) and task.cancelling():
-                raise  # A fault while stopping: there is nothing to start again.
-            log.exception("started again after a fault", work=name)
-            await asyncio.sleep(RETRY_SECONDS)

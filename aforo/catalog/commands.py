@@ -45,6 +45,7 @@ from aforo.catalog.validate import (
     check_unique,
 )
 from aforo.sdk import Conflict, CurrencyMismatch, Invalid, NotFound, parse_rate
+from aforo.stages.commands import ask_for_release
 from aforo.stages.queries import in_force
 from aforo.storage.rows import add_unique
 from aforo.storage.scope import Scope
@@ -114,6 +115,7 @@ async def create_meter(
         dimensions=list(dimensions),
     )
     await add_unique(scope, meter, taken=_taken("meter", code))
+    await ask_for_release(scope, "UNKNOWN_METER", event_type=event_type)
     return meter
 
 

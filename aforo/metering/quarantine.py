@@ -31,8 +31,9 @@ from aforo.metering.verdicts import Refusal
 from aforo.sdk.errors import Conflict, Invalid, NotFound
 from aforo.stages.queries import in_force
 from aforo.storage.actors import INSTALLATION
-from aforo.storage.audit import LABEL_CHARACTERS_MAX
+from aforo.storage.audit import LABEL_CHARACTERS_MAX, Thing
 from aforo.storage.failpoints import reached
+from aforo.storage.jobs import JobName
 from aforo.storage.scope import Scope
 from aforo.storage.values import cut
 from aforo.subscriptions.hierarchy import hash_customer_key
@@ -52,6 +53,12 @@ class Wanted:
     customer: str | None = None
     after: UUID | None = None
     """Those behind this one; with another condition."""
+    names: Sequence[str] | None = None
+    """Those that name one of these customers."""
+    by_key: bool = False
+    """Also those that name a key alone; with `names`."""
+    key_hash: str | None = None
+    """Those that name this key, by its hash in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,26 @@ async def release(scope: Scope, wanted: Wanted) -> Settled:
         await _accept(scope, released)
     reached("release.written")
     return Settled(len(released), failures, _last(rows))
+
+
+async def release_made(scope: Scope, wanted: Wanted) -> Settled:
+    """Release what was waiting for something that has been made: a part of it, and the rest by
+    another job."""
+    settled = await release(scope, wanted)
+    if settled.events:
+        done = {"code": wanted.code, "events": settled.events}
+        await scope.record("quarantinedEventsReleased", Thing("QuarantinedEvent", None, None, done))
+    if settled.last is not None:
+        await scope.enqueue(
+            JobName.RELEASE_QUARANTINED,
+            code=wanted.code,
+            event_type=wanted.event_type,
+            names=None if wanted.names is None else list(wanted.names),
+            by_key=wanted.by_key,
+            key_hash=wanted.key_hash,
+            after=str(settled.last),
+        )
+    return settled
 
 
 async def discard(scope: Scope, wanted: Wanted) -> Settled:
@@ -176,7 +203,7 @@ async def _chosen(scope: Scope, wanted: Wanted) -> list[QuarantinedEvent]:
     listing = queries.quarantined_events(
         code=wanted.code, event_type=wanted.event_type, customer=wanted.customer
     )
-    chosen = sa.select(QuarantinedEvent).where(*listing.where)
+    chosen = sa.select(QuarantinedEvent).where(*listing.where, *_narrowed(wanted))
     if wanted.ids is not None:
         chosen = chosen.where(col(QuarantinedEvent.id).in_(wanted.ids))
     elif listing.where:
@@ -198,6 +225,21 @@ async def _chosen(scope: Scope, wanted: Wanted) -> list[QuarantinedEvent]:
     if wanted.ids is not None:
         await _demand(scope, wanted.ids, {row.id for row in rows})
     return rows
+
+
+def _narrowed(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wanted.names is not None:
+        customer = col(QuarantinedEvent.customer)
+        named = customer.in_(wanted.names)
+        conditions.append(sa.or_(named, customer.is_(None)) if wanted.by_key else named)
+    if wanted.key_hash is not None:
+        sent, corrected = (
+            each["apiKeyHash"].astext
+            for each in (col(QuarantinedEvent.body), col(QuarantinedEvent.corrected))
+        )
+        conditions.append(sa.func.coalesce(corrected, sent) == wanted.key_hash)
+    return conditions
 
 
 async def _demand(scope: Scope, ids: Sequence[UUID], found: Collection[UUID]) -> None:

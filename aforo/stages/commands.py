@@ -1,9 +1,12 @@
 """Writes new versions of the settings of stages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from difflib import get_close_matches
+from hashlib import sha256
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from aforo.sdk.component import configure
@@ -13,11 +16,17 @@ from aforo.stages.queries import changes_of, in_force
 from aforo.stages.registry import STAGES, StageName, forms, written
 from aforo.storage.actors import INSTALLATION
 from aforo.storage.audit import LABEL_CHARACTERS_MAX
+from aforo.storage.jobs import JobName
 from aforo.storage.remembered import CHANNEL
 from aforo.storage.scope import Scope
 from aforo.storage.values import cut
 
 REASON_LENGTH_MAX = 500
+LATE = timedelta(seconds=30)
+"""After so long it is looked again: events that were under way when their cause was mended are
+quarantined by then."""
+CODES = ("UNKNOWN_METER", "UNKNOWN_CUSTOMER", "KEY_UNKNOWN", "NO_ACTIVE_SUBSCRIPTION")
+"""Of quarantined events, all that there are."""
 
 
 async def change_settings(
@@ -66,7 +75,40 @@ async def change_settings(
     await scope.db.flush()
     about = changes_of(scope.tenant_id)
     await scope.db.execute(sa.select(sa.func.pg_notify(CHANNEL, about)))
+    if settings.get("releaseAutomatically"):
+        for code in CODES:
+            await ask_for_release(scope, code)
     return row
+
+
+async def ask_for_release(
+    scope: Scope,
+    code: str,
+    *,
+    event_type: str | None = None,
+    names: Sequence[str] | None = None,
+    by_key: bool = False,
+    key_hash: bytes | None = None,
+) -> None:
+    """What quarantined events of this code were waiting for has been made: have them looked at, if
+    the tenant has them released automatically.
+
+    `names` are those of the customer; with `by_key` also the events that name a key alone.
+    """
+    if not (await in_force(scope)).validation.release_automatically:
+        return
+    wanted: dict[str, Any] = {
+        "code": code,
+        "event_type": event_type,
+        "names": None if names is None else sorted(names),
+        "by_key": by_key,
+        "key_hash": None if key_hash is None else key_hash.hex(),
+    }
+    digest = sha256(msgspec.json.encode(wanted)).hexdigest()
+    for when, run_at in (("now", scope.now), ("late", scope.now + LATE)):
+        await scope.enqueue(
+            JobName.RELEASE_QUARANTINED, unique_key=f"{when}:{digest}", run_at=run_at, **wanted
+        )
 
 
 def _demand_known(stage: StageName, settings: Mapping[str, Any]) -> None:

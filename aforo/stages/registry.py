@@ -65,6 +65,12 @@ class ValidationSettings(Settings):
         le=AGE_SECONDS_MAX,
         description="How long ago an event may have happened; the bound is inside.",
     )
+    release_automatically: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether quarantined events are released as soon as what was missing is made: "
+        "their meter, customer, alias, key or subscription.",
+    )
 
 
 class DeduplicationSettings(Settings):

@@ -23,6 +23,7 @@ class JobName(StrEnum):
     ROLL_UP_USAGE = "roll_up_usage"
     CHECK_EVENTS = "check_events"
     RECONCILE_QUOTAS = "reconcile_quotas"
+    RELEASE_QUARANTINED = "release_quarantined"
 
 
 class JobState(StrEnum):

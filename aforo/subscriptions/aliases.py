@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.sdk import Conflict, Invalid, NotFound
+from aforo.stages.commands import ask_for_release
 from aforo.storage.rows import add_unique
 from aforo.storage.scope import Scope
 from aforo.subscriptions import queries
@@ -54,6 +55,7 @@ async def register_alias(
         customer_id=customer_id, external_id=external_id, valid_from=valid_from, valid_to=valid_to
     )
     await add_unique(scope, row, taken=_taken(external_id))
+    await ask_for_release(scope, "UNKNOWN_CUSTOMER", names=[external_id])
     return row
 
 

@@ -12,6 +12,7 @@ from aforo.catalog import queries as catalog
 from aforo.catalog.models import Offering, RatePlanLine
 from aforo.catalog.validate import check_code, check_currency, check_text, check_unique
 from aforo.sdk import Conflict, CurrencyMismatch, Invalid, NotFound
+from aforo.stages.commands import ask_for_release
 from aforo.stages.queries import in_force
 from aforo.storage.event_types import EventType
 from aforo.storage.jobs import JobName
@@ -83,6 +84,7 @@ async def create_customer(
         field="externalId",
     )
     await add_unique(scope, customer, taken=taken)
+    await ask_for_release(scope, "UNKNOWN_CUSTOMER", names=[customer.external_id])
     await scope.publish(
         EventType.CUSTOMER_CREATED,
         object_id=customer.id,
@@ -174,6 +176,7 @@ async def register_customer_key(
         field="key",
     )
     await add_unique(scope, row, taken=taken)
+    await ask_for_release(scope, "KEY_UNKNOWN", key_hash=row.key_hash)
     await scope.tell_gates(customer_id)
     return row
 
@@ -230,6 +233,12 @@ async def create_subscription(
     )
     await _schedule_bill_run(scope, running.end)
     await _publish(scope, EventType.SUBSCRIPTION_CREATED, subscription)
+    await ask_for_release(
+        scope,
+        "NO_ACTIVE_SUBSCRIPTION",
+        names=[customer.external_id, *await queries.aliases_of(scope, customer_id)],
+        by_key=True,
+    )
     return subscription
 
 

@@ -186,6 +186,12 @@ async def aliases(scope: Scope, external_ids: Collection[str]) -> dict[str, Cust
     return {row.external_id: row for row in found}
 
 
+async def aliases_of(scope: Scope, customer_id: UUID) -> list[str]:
+    """The other ids of a customer, whenever they are good."""
+    ids = sa.select(col(CustomerAlias.external_id))
+    return list(await scope.db.scalars(ids.where(col(CustomerAlias.customer_id) == customer_id)))
+
+
 async def customer_aliases_by_id(scope: Scope, ids: Collection[UUID]) -> dict[UUID, CustomerAlias]:
     return await rows_by_id(scope, CustomerAlias, ids)
 

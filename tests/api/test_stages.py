@@ -86,11 +86,12 @@ async def test_a_change_is_a_version_that_keeps_the_other_settings(
     graphql: GraphQL, tenant: NewTenant
 ) -> None:
     first = await changed(graphql, StageName.VALIDATION, 0, futureSecondsMax=60)
-    second = await changed(graphql, StageName.VALIDATION, 1, ageSecondsMax=3600)
+    second = await changed(graphql, StageName.VALIDATION, 1, releaseAutomatically=True)
     assert (first["version"], second["version"]) == (1, 2)
     assert second["settings"] == {
         "futureSecondsMax": 60,
-        "ageSecondsMax": 3_600,
+        "ageSecondsMax": 7_776_000,
+        "releaseAutomatically": True,
     }
     assert (second["changedBy"], second["changedAt"]) == (
         tenant.key.row.public_id,
@@ -98,7 +99,7 @@ async def test_a_change_is_a_version_that_keeps_the_other_settings(
     )
     found = await stage(graphql, StageName.VALIDATION)
     assert found["version"] == 2
-    assert [each["value"] for each in found["settings"]] == [60, 3_600]
+    assert [each["value"] for each in found["settings"]] == [60, 7_776_000, True]
     history = [edge["node"] for edge in found["versions"]["edges"]]
     assert [each["version"] for each in history] == [2, 1]
     assert history[1]["settings"] == first["settings"]

@@ -23,7 +23,7 @@ def test_there_are_ten_stages_in_the_order_of_the_path() -> None:
 
 def test_every_setting_has_a_description_and_a_default_within_its_bounds() -> None:
     found = [form for stage in STAGES.values() for form in forms(stage.settings)]
-    assert len(found) == 8
+    assert len(found) == 9
     for form in found:
         assert form.description.endswith(".")
         if form.type == "INTEGER":
@@ -49,6 +49,9 @@ def test_the_settings_of_a_stage_come_back_as_they_are_written(name: StageName) 
         ({"ageSecondsMax": 90 * 86_400 + 1}, "settings.ageSecondsMax"),
         ({"ageSecondsMax": "60"}, "settings.ageSecondsMax"),
         ({"ageSecondsMax": True}, "settings.ageSecondsMax"),
+        ({"releaseAutomatically": "yes"}, "settings.releaseAutomatically"),
+        ({"releaseAutomatically": 1}, "settings.releaseAutomatically"),
+        ({"releaseAutomatically": None}, "settings.releaseAutomatically"),
     ],
 )
 def test_a_value_beyond_the_rules_is_named(given: dict[str, object], field: str) -> None:
