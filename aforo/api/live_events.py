@@ -34,7 +34,7 @@ subscription LiveEvents(
     events {{
       receivedAt verdict source stage code message validation eventId idempotencyKey type customer
       customerId teamId agentId customerKeyId subscriptionId productId meters occurredAt properties
-      cost costCurrency
+      cost costCurrency supersedes isVoid
     }}
   }}
 }}

@@ -60,6 +60,8 @@ class SourceEvent:
     cost: Decimal | None
     """COGS in `cost_currency`; None is UNKNOWN_COST."""
     cost_currency: str
+    supersedes: str
+    """The key of the event whose place it takes; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +182,7 @@ _PAST = "AND (occurred_at, event_id) > ({after_time:DateTime64(6, 'UTC')}, {afte
 _IN_ORDER = "ORDER BY occurred_at, event_id LIMIT {first:UInt32}"
 _EVENTS_OF_PAGE = (
     "SELECT event_id, idempotency_key, type, customer_id, subscription_id, occurred_at, "
-    f"received_at, properties, cost, cost_currency FROM {EVENTS} "
+    f"received_at, properties, cost, cost_currency, supersedes FROM {EVENTS} "
     f"WHERE customer_id = {{customer:UUID}} AND {IN_PERIOD} AND (occurred_at, key_hash) IN "
 )
 

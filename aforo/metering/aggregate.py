@@ -8,7 +8,16 @@ from aforo.metering.projection import stored_texts
 from aforo.metering.validate import MeterRule
 
 EVENTS = "events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = {watermark:UInt64})"
-"""The table expression of a tenant's event log up to a watermark."""
+"""The table expression of a tenant's events that count as of a watermark: those of the log up to
+it, without voids and without what was superseded by then."""
+
+WHOLE_LOG = "log_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = {watermark:UInt64})"
+"""The table expression of a tenant's whole log up to a watermark, whether events count or not."""
+
+CORRECTIONS = (
+    "corrections_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = {watermark:UInt64})"
+)
+"""The table expression of what was superseded in a tenant's log up to a watermark."""
 
 NEWEST_ALONE = "SETTINGS use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0"
 """For reading some confirmed segments: parts that hold none of them are skipped. Else those would

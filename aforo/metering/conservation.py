@@ -16,7 +16,7 @@ import structlog
 from sqlmodel import col
 
 from aforo.metering import queries
-from aforo.metering.aggregate import EVENTS, NEWEST_ALONE
+from aforo.metering.aggregate import NEWEST_ALONE, WHOLE_LOG
 from aforo.metering.models import (
     EventInbox,
     IngestBatch,
@@ -108,7 +108,7 @@ async def balances(scope: Scope, period: Period) -> dict[datetime, Balance]:
             counted = Balance(**dict(zip(_NUMBERS, map(int, numbers), strict=True)))
             found[hour] = found.get(hour, Balance()) + counted
     rows = await scope.events.query(
-        f"SELECT toStartOfHour(received_at) AS hour, count() AS events FROM {EVENTS} "
+        f"SELECT toStartOfHour(received_at) AS hour, count() AS events FROM {WHOLE_LOG} "
         "WHERE segment_id >= {first:UInt64} "
         "AND received_at >= {start:DateTime64(6, 'UTC')} "
         "AND received_at < {end:DateTime64(6, 'UTC')} "

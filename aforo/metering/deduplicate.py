@@ -35,12 +35,16 @@ def keyed(index: int, event: SentEvent) -> KeyedEvent:
     """Hash the key, and the body in its canonical form.
 
     Bodies are equal if type, customer and apiKey as sent, the instant of `occurredAt` (absent
-    equals only absent) and the properties are equal after parsing.
+    equals only absent) and the properties are equal after parsing; of a correction also what it
+    supersedes, and why.
     """
     instant = None if event.occurred_at is None else event.occurred_at.isoformat()
     properties = canonical_object(event.properties)
-    head = _encode((event.type, event.customer, event.api_key, instant))
-    # The canonical form of all five in one list.
+    said: tuple[str | None, ...] = (event.type, event.customer, event.api_key, instant)
+    if event.supersedes is not None:
+        said += (event.supersedes, event.reason)
+    head = _encode(said)
+    # The canonical form of all of them in one list.
     body = head[:-1] + b"," + properties.encode() + b"]"
     return KeyedEvent(index, event, properties, hash_of_key(event.key), sha256(body).digest())
 

@@ -53,6 +53,8 @@ def _texts(event: StoredEvent, position: int) -> list[str]:
         event.cost_currency,
         _RECORD.join(map(str, event.cost_rates)),
         event.trace,
+        event.supersedes,
+        event.reason,
         str(position),
     ]
 
@@ -71,6 +73,7 @@ FINGERPRINT = """
             mapKeys(property_texts), mapValues(property_texts))), char(30)),
         ifNull(toString(cost), ''), cost_currency,
         arrayStringConcat(arrayMap(one -> toString(one), cost_rates), char(30)), trace,
+        supersedes, reason,
         toString(position)
     ], char(31))), 1, 8))) AS content
 """

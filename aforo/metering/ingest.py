@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from aforo.metering.stored import VOID
 from aforo.metering.verdicts import Refusal, Stage, rejected
 
 KEY_LENGTH_MAX = 255
@@ -18,6 +19,7 @@ TEXT_LENGTH_MAX = 8_192
 TEXTS_LENGTH_MAX = 65_536
 """Of all names and texts in one event: it is kept whole in three engines and in live views."""
 NUMBER_DIGITS_MAX = 100
+REASON_LENGTH_MAX = 500
 SHOWN_LENGTH_MAX = 40
 
 _LENGTHS = {
@@ -25,8 +27,19 @@ _LENGTHS = {
     "type": TYPE_LENGTH_MAX,
     "customer": KEY_LENGTH_MAX,
     "apiKey": KEY_LENGTH_MAX,
+    "supersedes": KEY_LENGTH_MAX,
+    "reason": REASON_LENGTH_MAX,
 }
 _FIELDS = _LENGTHS.keys() | {"occurredAt", "properties"}
+_KNOWN = (
+    "idempotencyKey, type, customer, apiKey, occurredAt, properties, and supersedes and reason "
+    "where it takes the place of another one"
+)
+_VOID_LENGTHS = {
+    "idempotencyKey": KEY_LENGTH_MAX,
+    "voids": KEY_LENGTH_MAX,
+    "reason": REASON_LENGTH_MAX,
+}
 _PLAIN_DIGITS_MAX = 30
 _PLAIN_BITS_MAX = 64
 # Control characters, line ends, halves of a surrogate pair: what cannot be stored, or not be seen.
@@ -48,6 +61,15 @@ class SentEvent(msgspec.Struct, frozen=True):
     occurred_at: datetime | None
     """The instant that was sent, to the microsecond; None where the sender left it to us."""
     properties: dict[str, Any]
+    supersedes: str | None = None
+    """The key of the event that this one takes the place of, or that it voids."""
+    reason: str | None = None
+    """Why it does, for people."""
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it takes another event out of the count, and puts none in its place."""
+        return self.type == VOID
 
 
 class Misread(msgspec.Struct, frozen=True):
@@ -61,6 +83,8 @@ def read_event(sent: object) -> SentEvent | Refusal:
     """Check the shape of one decoded element of a batch."""
     if not isinstance(sent, dict):
         return sent.refusal if isinstance(sent, Misread) else _bad("an event is a JSON object")
+    if "voids" in sent:
+        return _void(sent)
     if refusal := _wrong_texts(sent):
         return refusal
     occurred_at = _moment(sent.get("occurredAt"))
@@ -76,6 +100,8 @@ def read_event(sent: object) -> SentEvent | Refusal:
         sent.get("apiKey"),
         occurred_at,
         properties,
+        sent.get("supersedes"),
+        sent.get("reason"),
     )
 
 
@@ -98,19 +124,47 @@ def wrong_text(value: object, length_max: int) -> str | None:
     return None
 
 
-def _wrong_texts(sent: dict[str, object]) -> Refusal | None:
+def _void(sent: dict[str, Any]) -> SentEvent | Refusal:
+    if unknown := sorted(sent.keys() - _VOID_LENGTHS.keys()):
+        known = ", ".join(_VOID_LENGTHS)
+        return _bad(f"unknown field {_shown(unknown[0])}; an event that voids another has {known}")
+    for field in ("idempotencyKey", "voids"):
+        if sent.get(field) is None:
+            return _missing(f"{field} is missing")
+    if refusal := _wrong_lengths(sent, _VOID_LENGTHS) or _wrong_target(sent, "voids"):
+        return refusal
+    return SentEvent(
+        sent["idempotencyKey"], VOID, None, None, None, {}, sent["voids"], sent.get("reason")
+    )
+
+
+def _wrong_texts(sent: dict[str, Any]) -> Refusal | None:
     if not sent.keys() <= _FIELDS:
         unknown = sorted(sent.keys() - _FIELDS)
-        known = ", ".join([*_LENGTHS, "occurredAt", "properties"])
-        return _bad(f"unknown field {_shown(unknown[0])}; an event has {known}")
+        return _bad(f"unknown field {_shown(unknown[0])}; an event has {_KNOWN}")
     for field in ("idempotencyKey", "type"):
         if sent.get(field) is None:
             return _missing(f"{field} is missing")
     if sent.get("customer") is None and sent.get("apiKey") is None:
         return _missing("customer or apiKey must say whose event it is")
-    for field, length in _LENGTHS.items():
+    return _wrong_lengths(sent, _LENGTHS) or _wrong_target(sent, "supersedes")
+
+
+def _wrong_lengths(sent: dict[str, Any], lengths: dict[str, int]) -> Refusal | None:
+    for field, length in lengths.items():
         if sent.get(field) is not None and (wrong := wrong_text(sent[field], length)):
             return _bad(f"{field} {wrong}")
+    return None
+
+
+def _wrong_target(sent: dict[str, Any], field: str) -> Refusal | None:
+    target = sent.get(field)
+    if target is None:
+        if sent.get("reason") is None:
+            return None
+        return _bad("reason says why an event supersedes or voids another, and this one does not")
+    if target == sent["idempotencyKey"]:
+        return _bad(f"{field} is the key of another event; one that corrects it has its own")
     return None
 
 

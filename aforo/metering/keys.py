@@ -50,6 +50,6 @@ _BLOCKS = sa.text("""
 _FORGET = sa.text("""
     DELETE FROM event_key
     WHERE ctid >= CAST(CAST(:first AS text) AS tid) AND ctid < CAST(CAST(:end AS text) AS tid)
-        AND received_at < :before AND state = 'ACCEPTED'
+        AND received_at < :before AND state <> 'QUARANTINED'
     RETURNING 1
 """)

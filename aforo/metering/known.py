@@ -135,7 +135,7 @@ def _kept(runtime: Runtime, tenant_id: TenantId) -> _Kept:
 
 def _asked(events: Sequence[SentEvent], key_hashes: Mapping[str, bytes]) -> _Asked:
     return _Asked(
-        {event.type for event in events},
+        {event.type for event in events if not event.is_void},
         {event.customer for event in events if event.customer},
         {key_hashes[event.api_key] for event in events if event.api_key},
     )

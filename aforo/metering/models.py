@@ -25,6 +25,8 @@ class KeyState(StrEnum):
 
     ACCEPTED = "ACCEPTED"
     QUARANTINED = "QUARANTINED"
+    VOID = "VOID"
+    """It was accepted, and is a void itself."""
 
 
 class QuarantineState(StrEnum):
@@ -57,6 +59,8 @@ class EventKey(TenantRow, table=True):
     """SHA-256 of the canonical body: equal bodies have equal hashes."""
     event_id: UUID
     state: KeyState = choice(KeyState)
+    superseded_by: UUID | None = None
+    """The one event that takes its place, or voids it; it may be quarantined."""
     received_at: datetime = moment()
 
 
@@ -89,6 +93,8 @@ class EventInbox(TenantRow, table=True):
     """When the first of them was."""
     content_bytes: int
     """How long the events are once they are unpacked."""
+    corrections: int = 0
+    """How many of the events supersede another one."""
     body: bytes
     """The enriched events, packed: a part of the archive file."""
     segment_id: int | None = Field(default=None, sa_type=sa.BigInteger)
@@ -103,6 +109,12 @@ class Segment(TenantRow, table=True):
     is_audited: ClassVar[bool] = False
     __table_args__ = (
         sa.Index("segment_unconfirmed", "segment_id", postgresql_where=sa.text("state = 'SEALED'")),
+        sa.Index(
+            "segment_by_corrections",
+            "tenant_id",
+            "segment_id",
+            postgresql_where=sa.text("corrections > 0"),
+        ),
     )
 
     segment_id: int = Field(
@@ -114,6 +126,8 @@ class Segment(TenantRow, table=True):
     """Rising over all tenants."""
     state: SegmentState = choice(SegmentState, default=SegmentState.SEALED)
     events: int
+    corrections: int = 0
+    """How many of its events supersede another one."""
     sha256: bytes
     """Of the archive file's content."""
     previous_sha256: bytes

@@ -206,6 +206,19 @@ def counted(
     return steps
 
 
+def superseded(key: str, at: datetime, version: int, *, is_void: bool) -> Step:
+    """Another event took the place of one, or voided it: it counts no more."""
+    decision, what = ("VOIDED", "voided it") if is_void else ("AMENDED", "took its place")
+    return Step(
+        stage=StageName.AGGREGATION,
+        passed=False,
+        decision=decision,
+        reason=f"the event {key} {what}: from the segment of that one on no meter counts it",
+        settings_version=version,
+        at=at,
+    )
+
+
 def _judged(rule: MeterRule, properties: Mapping[str, Any]) -> tuple[str, str, Decimal | None]:
     if not selects(rule, properties):
         names = ", ".join(name for name, _ in rule.filters)

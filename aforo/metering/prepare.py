@@ -11,13 +11,15 @@ import msgspec
 
 from aforo.metering.deduplicate import KeyedEvent
 from aforo.metering.enrich import RateInForce, cost_of
-from aforo.metering.stored import StoredEvent
+from aforo.metering.stored import VOID, StoredEvent
 from aforo.metering.trace import AS_DELIVERED, passage
 from aforo.metering.validate import MeterRule, check_meters
 from aforo.metering.verdicts import Refusal, Stage, VerdictKind, quarantined
 from aforo.sdk.ids import CustomerId
 from aforo.subscriptions.hierarchy import Hierarchy, Unplaced
 from aforo.subscriptions.lives import SubscriptionLife
+
+NOBODY = UUID(int=0)
 
 
 class Known(NamedTuple):
@@ -90,6 +92,8 @@ def _prepared(item: KeyedEvent, event_id: UUID, batch: _Batch) -> Prepared:
     known, key_hashes, now, begun = batch
     event = item.event
     at = event.occurred_at or now
+    if event.is_void:
+        return Prepared(item, event_id, at, now, None, _void(item, event_id, batch), begun)
     key_hash = key_hashes[event.api_key] if event.api_key else None
     trace = passage(begun, event, known.hierarchy)
     units = check_meters(event, known.meters)
@@ -119,8 +123,34 @@ def _prepared(item: KeyedEvent, event_id: UUID, batch: _Batch) -> Prepared:
         cost_currency=cost.currency if cost else "",
         cost_rates=cost.rates if cost else (),
         trace=trace,
+        supersedes=event.supersedes or "",
+        reason=event.reason or "",
     )
     return Prepared(item, event_id, at, now, key_hash, stored, trace)
+
+
+def _void(item: KeyedEvent, event_id: UUID, batch: _Batch) -> StoredEvent:
+    """A void as it stands in the log: nobody's. What it voids is known by its key alone."""
+    return StoredEvent(
+        event_id=event_id,
+        idempotency_key=item.event.key,
+        type=VOID,
+        customer_id=NOBODY,
+        team_id=None,
+        agent_id=None,
+        customer_key_id=None,
+        subscription_id=NOBODY,
+        product_id=NOBODY,
+        occurred_at=batch.now,
+        received_at=batch.now,
+        properties=item.properties,
+        cost=None,
+        cost_currency="",
+        cost_rates=(),
+        trace=batch.trace,
+        supersedes=item.event.supersedes or "",
+        reason=item.event.reason or "",
+    )
 
 
 def _life(

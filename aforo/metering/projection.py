@@ -32,6 +32,8 @@ COLUMNS = (
     "cost_currency",
     "cost_rates",
     "trace",
+    "supersedes",
+    "reason",
 )
 
 
@@ -62,6 +64,8 @@ def columns_of(
         [event.cost_currency for event in events],
         [list(event.cost_rates) for event in events],
         [event.trace for event in events],
+        [event.supersedes for event in events],
+        [event.reason for event in events],
     ]
 
 

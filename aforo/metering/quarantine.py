@@ -25,7 +25,7 @@ from aforo.metering.models import (
     QuarantineState,
 )
 from aforo.metering.prepare import Prepared, prepare
-from aforo.metering.stored import StoredEvent, packed_by_hour
+from aforo.metering.stored import StoredEvent, hash_of_key, packed_by_hour
 from aforo.metering.trace import RELEASED, beginning
 from aforo.metering.verdicts import Refusal
 from aforo.sdk.errors import Conflict, Invalid, NotFound
@@ -140,7 +140,8 @@ async def release_made(scope: Scope, wanted: Wanted) -> Settled:
 
 
 async def discard(scope: Scope, wanted: Wanted) -> Settled:
-    """Decide that events never count. Their keys are free again: mended ones can be sent.
+    """Decide that events never count. Their keys are free again: mended ones can be sent. What
+    they were to supersede stands.
 
     What was settled before is left as it is. Raises: `Invalid`, or `NotFound` for an id.
     """
@@ -150,6 +151,7 @@ async def discard(scope: Scope, wanted: Wanted) -> Settled:
         _settle(scope, row, QuarantineState.DISCARDED)
     await scope.db.flush()
     if waiting:
+        await _leave_standing(scope, waiting)
         gone = await scope.db.execute(sa.delete(EventKey).where(*_keys_of(waiting)))
         _assert_all(gone, waiting)
     return Settled(len(waiting), {}, _last(rows))
@@ -281,6 +283,8 @@ def _item(row: QuarantinedEvent) -> KeyedEvent:
         stands["apiKeyHash"],
         None if occurred_at is None else datetime.fromisoformat(occurred_at),
         _properties(stands["properties"]),
+        stands.get("supersedes"),
+        stands.get("reason"),
     )
     # The hash of the payload is the key's affair, and stays there.
     return KeyedEvent(0, event, stands["properties"], row.key_hash, b"")
@@ -290,6 +294,28 @@ async def _accept(scope: Scope, events: Sequence[StoredEvent]) -> None:
     """Write events into the inbox, as ingestion does."""
     rows = [pack._asdict() for pack in packed_by_hour(events)]
     await scope.db.execute(sa.insert(EventInbox), rows)
+
+
+async def _leave_standing(scope: Scope, rows: Sequence[QuarantinedEvent]) -> None:
+    """Let others supersede what discarded events were to."""
+    targets = [hash_of_key(row.body["supersedes"]) for row in rows if row.body.get("supersedes")]
+    if not targets:
+        return
+    # In the order in which ingestion locks them, and like there before any key is given up.
+    await scope.db.execute(
+        sa.select(col(EventKey.key_hash))
+        .where(col(EventKey.key_hash).in_(targets))
+        .order_by(col(EventKey.key_hash))
+        .with_for_update(key_share=True)
+    )
+    await scope.db.execute(
+        sa.update(EventKey)
+        .where(
+            col(EventKey.key_hash).in_(targets),
+            col(EventKey.superseded_by).in_([row.id for row in rows]),
+        )
+        .values(superseded_by=None)
+    )
 
 
 def _settle(scope: Scope, row: QuarantinedEvent, state: QuarantineState) -> None:

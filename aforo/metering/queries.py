@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.catalog.models import CostRate, Meter
-from aforo.metering.aggregate import EVENTS, Selection, selection
+from aforo.metering.aggregate import EVENTS, WHOLE_LOG, Selection, selection
 from aforo.metering.canonical import number
 from aforo.metering.enrich import RateInForce
 from aforo.metering.models import (
@@ -83,11 +83,14 @@ class EventRow:
     cost_currency: str
     trace: str = ""
     """As `aforo.metering.trace` writes it."""
+    supersedes: str = ""
+    """The key of the event whose place it takes; empty where there is none."""
 
 
 EVENT_COLUMNS = (
     "segment_id, position, event_id, idempotency_key, type, customer_id, subscription_id, "
-    "occurred_at, received_at, properties, cost, cost_currency, trace"
+    "occurred_at, received_at, properties, cost, cost_currency, trace, "
+    "supersedes"
 )
 """What an `EventRow` is made of."""
 
@@ -246,7 +249,7 @@ async def recent_events(
     before: tuple[int, int] | None = None,
     first: int,
 ) -> list[EventRow]:
-    """A page of the log, the newest first.
+    """A page of the log, the newest first: also of events that are superseded, but for voids.
 
     `before` is the segment and position of the last event on the page before; `first` is at most
     one more than a page.
@@ -257,7 +260,7 @@ async def recent_events(
         wanted.append("(segment_id, position) < ({segment:UInt64}, {place:UInt32})")
         parameters |= {"segment": before[0], "place": before[1]}
     rows = await scope.events.query(
-        f"SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE {' AND '.join(wanted)} "
+        f"SELECT {EVENT_COLUMNS} FROM {WHOLE_LOG} WHERE {' AND '.join(wanted)} "
         "ORDER BY segment_id DESC, position DESC LIMIT {first:UInt32}",
         watermark=watermark,
         first=first,
@@ -276,7 +279,7 @@ async def count_events(
     """How many events of the log there are, on all pages of `recent_events`."""
     wanted, parameters = _wanted(customer_id, event_type)
     rows = await scope.events.query(
-        f"SELECT count() AS events FROM {EVENTS} WHERE {' AND '.join(wanted)}",
+        f"SELECT count() AS events FROM {WHOLE_LOG} WHERE {' AND '.join(wanted)}",
         watermark=watermark,
         **parameters,
     )
@@ -284,7 +287,7 @@ async def count_events(
 
 
 def _wanted(customer_id: UUID | None, event_type: str | None) -> tuple[list[str], dict[str, Any]]:
-    wanted, parameters = ["true"], dict[str, Any]()
+    wanted, parameters = ["type != ''"], dict[str, Any]()
     if customer_id is not None:
         wanted.append("customer_id = {customer:UUID}")
         parameters["customer"] = str(customer_id)

@@ -270,7 +270,10 @@ async def _advance(scope: Scope, segment: Confirmed) -> None:
     await tallies.set_progress(Progress(number, before.seen, gap))
     by_customer: dict[UUID, list[StoredEvent]] = defaultdict(list)
     for event in segment.events:
-        by_customer[event.customer_id].append(event)
+        if not event.is_void:
+            by_customer[event.customer_id].append(event)
+    for customer_id in segment.corrected:
+        by_customer[customer_id] += ()
     moved = await _moved(scope, segment, by_customer, gap)
     if moved:
         run_at = scope.now + RECONCILE_AFTER
@@ -299,14 +302,17 @@ async def _moved(
     anew: dict[tuple[UUID, Period], list[tuple[QuotaInForce, str]]] = defaultdict(list)
     for (quota, name, period), tally in zip(wanted, kept, strict=True):
         brought = list(_brought(by_customer[quota.customer_id], quota.meter, period))
-        if tally is None or not brought:
+        is_corrected = quota.customer_id in segment.corrected
+        if tally is None or not (brought or is_corrected):
             continue
-        # What is shown is never below 0, so a sum that may fall below it cannot be added to.
+        # What is shown is never below 0, so a sum that may fall below it cannot be added to; and
+        # what was superseded is in the sum already.
+        is_anew = is_corrected or quota.meter.allows_negative
         counter = advanced(
-            None if quota.meter.allows_negative else QuotaCounter(tally.used, tally.segment),
+            None if is_anew else QuotaCounter(tally.used, tally.segment),
             aggregation=quota.meter.aggregation,
             contributions=sum(brought, Decimal(0)),
-            largest=max(brought),
+            largest=max(brought, default=Decimal(0)),
             previous_segment=gap,
             segment_id=segment.segment_id,
         )

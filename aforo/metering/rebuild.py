@@ -9,12 +9,18 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.catalog.models import Meter
-from aforo.metering import rollups
+from aforo.metering import corrections, rollups
 from aforo.metering.fingerprint import fingerprint
 from aforo.metering.models import Segment, UsageSpan
 from aforo.metering.projection import COLUMNS, columns_of
 from aforo.metering.stored import hash_of_key
-from aforo.metering.verify import archived, confirmed_segments, projected, tenants_with_a_log
+from aforo.metering.verify import (
+    archived,
+    confirmed_segments,
+    projected,
+    tenants_with_a_log,
+    wrongly_corrected,
+)
 from aforo.sdk.errors import AforoError
 from aforo.sdk.ids import TenantId
 from aforo.storage.failpoints import reached
@@ -87,12 +93,20 @@ async def _events(
                 await runtime.events.insert("events", COLUMNS, data)
                 rebuilt.written += 1
                 reached("rebuild.inserted")
+        for segment_id in await wrongly_corrected(runtime, tenant_id, page):
+            await corrections.forget(runtime.events, tenant_id, [segment_id])
+            await corrections.correct(runtime.events, tenant_id, segment_id)
         if on_progress is not None:
             on_progress(rebuilt)
     async with runtime.scope(tenant_id) as scope:
         last = await scope.db.scalar(sa.select(sa.func.max(col(Segment.segment_id)))) or 0
         await scope.events.command(
             "ALTER TABLE events DELETE WHERE tenant_id = {tenant:UUID} "
+            "AND segment_id > {last:UInt64} SETTINGS mutations_sync = 1",
+            last=last,
+        )
+        await scope.events.command(
+            "ALTER TABLE event_correction DELETE WHERE tenant_id = {tenant:UUID} "
             "AND segment_id > {last:UInt64} SETTINGS mutations_sync = 1",
             last=last,
         )

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from aforo.catalog.models import Aggregation
-from aforo.metering.aggregate import EVENTS, NEWEST_ALONE, selection
+from aforo.metering.aggregate import CORRECTIONS, EVENTS, NEWEST_ALONE, selection
 from aforo.metering.validate import MeterRule
 
 SPAN_SEGMENTS_MAX = 10_000
@@ -103,12 +103,28 @@ def build(meter: MeterRule) -> str:
         "SELECT {tenant:UUID}, {meter:UUID}, {span:UInt64}, "
         "grouping(day) * 2 + grouping(subscription_id), if(grouping(day) = 0, day, quarter), "
         f"customer_id, {_DETAILS}, count(), groupBitXor(key_xor), {SUMS[meter.aggregation].stored} "
-        "FROM (SELECT *, toDateTime(toStartOfDay(at, 'UTC'), 'UTC') AS day, "
-        f"toDateTime(toStartOfFifteenMinutes(at), 'UTC') AS quarter FROM ({rows})) "
+        f"FROM (SELECT *, {_DAY.format('at')} AS day, {_QUARTER.format('at')} AS quarter "
+        f"FROM ({rows})) "
         "GROUP BY GROUPING SETS ("
         f"(customer_id, day, {_DETAILS}), (customer_id, day), "
         f"(customer_id, quarter, {_DETAILS}), (customer_id, quarter)) {NEWEST_ALONE}"
     )
+
+
+def superseded_since(level: Level) -> str:
+    """A query of the customers and buckets of which an event was rolled up, and superseded in a
+    segment behind its span. It takes `through` and `ends`, the last segments of all spans, beside
+    the parameters of the meter's events."""
+    return (
+        f"SELECT customer_id, {_BUCKETS[level]} FROM {CORRECTIONS} "
+        "WHERE type = {m_type:String} AND superseded_segment <= {through:UInt64} "
+        "AND segment_id > arrayFirst(last -> last >= superseded_segment, {ends:Array(UInt64)})"
+    )
+
+
+def place_of(level: Level) -> str:
+    """The columns of an event that `superseded_since` has."""
+    return f"(customer_id, {_BUCKETS[level]})"
 
 
 def cut(segments: Sequence[tuple[int, int]], span_events: int) -> int | None:
@@ -126,6 +142,12 @@ def cut(segments: Sequence[tuple[int, int]], span_events: int) -> int | None:
 
 OF_SPAN = "segment_id > {after:UInt64}"
 """With the watermark at the last segment of a span: its events."""
+_DAY = "toDateTime(toStartOfDay({}, 'UTC'), 'UTC')"
+_QUARTER = "toDateTime(toStartOfFifteenMinutes({}), 'UTC')"
+_BUCKETS = {
+    level: (_DAY if level in {Level.DAYS, Level.DETAILED_DAYS} else _QUARTER).format("occurred_at")
+    for level in Level
+}
 _DETAILS = "team_id, agent_id, customer_key_id, subscription_id, dimensions"
 # As filters read it: a number and a text of the same characters are one value; no property is ''.
 _PLAIN = (

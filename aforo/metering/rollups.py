@@ -53,6 +53,8 @@ class RolledUp:
     span_ids: Sequence[int]
     through: int
     """The last segment; 0 where nothing is."""
+    ends: Sequence[int] = ()
+    """The last segment of each span; of none where nothing was superseded behind the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +113,17 @@ async def rolled_up(scope: Scope, meter_id: UUID, watermark: int) -> RolledUp:
         .where(col(UsageSpan.meter_id) == meter_id, col(UsageSpan.segment_id) <= watermark)
         .order_by(col(UsageSpan.after_segment_id))
     )
-    through, span_ids = 0, list[int]()
+    through, span_ids, ends = 0, list[int](), list[int]()
     for after, last, span_id, events in rows:
         if after != through:
             break
         through = last
+        ends.append(last)
         if events:
             span_ids.append(span_id)
-    return RolledUp(span_ids, through)
+    if ends and not await _is_superseded_between(scope, ends[0], watermark):
+        ends = []
+    return RolledUp(span_ids, through, ends)
 
 
 async def checksums(scope: Scope, meter: Meter, span: UsageSpan) -> dict[str, Checksum]:
@@ -233,6 +238,20 @@ async def _end_of_span(scope: Scope, after: int, watermark: int, span_events: in
         .limit(SPAN_SEGMENTS_MAX)
     )
     return cut([(segment_id, events) for segment_id, events in rows], span_events)
+
+
+async def _is_superseded_between(scope: Scope, after: int, until: int) -> bool:
+    """Whether some of the segments supersede anything."""
+    found = await scope.db.scalar(
+        sa.select(col(Segment.segment_id))
+        .where(
+            col(Segment.corrections) > 0,
+            col(Segment.segment_id) > after,
+            col(Segment.segment_id) <= until,
+        )
+        .limit(1)
+    )
+    return found is not None
 
 
 def _more(columns: str) -> str:

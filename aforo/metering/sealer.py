@@ -6,7 +6,7 @@ its inbox rows go, only after ClickHouse has given back the same events that wer
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,8 +17,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from aforo.metering import archive
-from aforo.metering.aggregate import EVENTS, NEWEST_ALONE
+from aforo.metering import archive, corrections
+from aforo.metering.aggregate import NEWEST_ALONE, WHOLE_LOG
 from aforo.metering.models import EventInbox, Segment, SegmentState
 from aforo.metering.projection import COLUMNS, columns_of, xor_of
 from aforo.metering.stored import StoredEvent, hash_of_key, unpacked
@@ -53,6 +53,8 @@ class Confirmed:
     previous_id: int
     """The tenant's segment before it; 0 for the first."""
     events: Sequence[StoredEvent]
+    corrected: Collection[UUID] = ()
+    """Customers of whom it supersedes events."""
 
 
 async def seal_and_confirm(runtime: Runtime) -> list[Confirmed]:
@@ -118,6 +120,7 @@ async def _seal_segment(
     segment = Segment(
         tenant_id=tenant_id,
         events=sum(pack.events for pack in packs),
+        corrections=sum(pack.corrections for pack in packs),
         sha256=archive.digest(b"".join(pack.body for pack in packs)),
         previous_sha256=previous or GENESIS,
         sealed_at=runtime.clock.now(),
@@ -157,12 +160,15 @@ async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed | None:
     reached("confirm.archived")
     events = unpacked(content)
     await _project(runtime, segment, events)
+    corrected = await _correct(runtime, segment) if segment.corrections else frozenset()
     reached("confirm.projected")
-    previous_id = await _finish(runtime, segment, events)
+    customers = {event.customer_id for event in events if not event.is_void} | corrected
+    previous_id = await _finish(runtime, segment, customers)
     reached("confirm.finished")
     if previous_id is None:
         return None
-    done = Confirmed(TenantId(segment.tenant_id), segment.segment_id, previous_id, events)
+    tenant_id = TenantId(segment.tenant_id)
+    done = Confirmed(tenant_id, segment.segment_id, previous_id, events, corrected)
     await _announce(runtime, done)
     return done
 
@@ -202,8 +208,34 @@ async def _projected(runtime: Runtime, segment: Segment) -> tuple[int, int]:
     return rows[0]["events"], rows[0]["xor"]
 
 
-async def _finish(runtime: Runtime, segment: Segment, events: Sequence[StoredEvent]) -> int | None:
-    """Step 8, one transaction: confirmed, out of the inbox, and the detectors asked to look.
+async def _correct(runtime: Runtime, segment: Segment) -> frozenset[UUID]:
+    """The same two steps for what the segment supersedes; whose events that were."""
+    which = (runtime.events, segment.tenant_id, segment.segment_id)
+    sealed = await corrections.by_the_log(*which)
+    if sealed[0] != segment.corrections:
+        raise SegmentMismatchError(
+            f"segment {segment.segment_id} sealed {segment.corrections} events that supersede "
+            f"others, ClickHouse finds {sealed[0]} of those"
+        )
+    if await _corrections(runtime, segment) != sealed:
+        await corrections.correct(*which)
+        reached("confirm.corrected")
+        if await _corrections(runtime, segment) != sealed:
+            raise SegmentMismatchError(
+                f"ClickHouse has not written down what segment {segment.segment_id} supersedes"
+            )
+    return await corrections.corrected_customers(*which)
+
+
+async def _corrections(runtime: Runtime, segment: Segment) -> tuple[int, int] | None:
+    number = segment.segment_id
+    found = await corrections.in_segments(runtime.events, segment.tenant_id, number, number)
+    return found.get(number)
+
+
+async def _finish(runtime: Runtime, segment: Segment, customers: Collection[UUID]) -> int | None:
+    """Step 8, one transaction: confirmed, out of the inbox, and the detectors asked to look at
+    some customers.
 
     Returns the id of the tenant's segment before this one; None where another leader has done it
     meanwhile, whose word stands.
@@ -235,7 +267,7 @@ async def _finish(runtime: Runtime, segment: Segment, events: Sequence[StoredEve
                 "id": new_id(),
                 "now": now,
                 "arguments": {
-                    "customer_ids": sorted({str(event.customer_id) for event in events}),
+                    "customer_ids": sorted(map(str, customers)),
                     "watermark": segment.segment_id,
                 },
             },
@@ -252,7 +284,8 @@ async def _finish(runtime: Runtime, segment: Segment, events: Sequence[StoredEve
 
 async def _announce(runtime: Runtime, done: Confirmed) -> None:
     live = runtime.live.of(done.tenant_id)
-    for event in done.events[-LIVE_EVENTS_MAX:]:
+    shown = [event for event in done.events if not event.is_void]
+    for event in shown[-LIVE_EVENTS_MAX:]:
         live.announce("events", _shown(event, done.segment_id))
     live.announce("kpis", {"after": "segment.confirmed"})
     await live.flush()
@@ -270,13 +303,14 @@ def _shown(event: StoredEvent, segment_id: int) -> Mapping[str, Any]:
         "properties": event.properties,
         "cost": None if event.cost is None else format(event.cost, "f"),
         "costCurrency": event.cost_currency or None,
+        "supersedes": event.supersedes or None,
     }
 
 
 # The log is not read as a whole, which takes longer the longer it is: of the segment what its index
 # finds, and of the rest what the sort key finds of the same events.
 _PROJECTED = f"""
-    SELECT count() AS events, groupBitXor(key_xor) AS xor FROM {EVENTS}
+    SELECT count() AS events, groupBitXor(key_xor) AS xor FROM {WHOLE_LOG}
     WHERE segment_id = {{segment:UInt64}} AND key_hash NOT IN (
         SELECT key_hash FROM stored_events_of(tenant = {{tenant:UUID}})
         WHERE segment_id < {{segment:UInt64}}
@@ -290,9 +324,9 @@ _PROJECTED = f"""
 """.replace("{watermark:UInt64}", "{segment:UInt64}")
 # At least one row, however many events it has.
 _UNSEALED = sa.text("""
-    SELECT tenant_id, seq, events, body
+    SELECT tenant_id, seq, events, corrections, body
     FROM (
-        SELECT tenant_id, seq, events, body,
+        SELECT tenant_id, seq, events, corrections, body,
             row_number() OVER before AS place,
             sum(events) OVER before AS events_until,
             sum(content_bytes) OVER before AS bytes_until

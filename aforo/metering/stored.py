@@ -16,11 +16,13 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+VOID = ""
+"""The type of a void, which no meter selects: an event has at least one character there."""
 COMPRESSION_LEVEL = 1
 """Of zstd: what waits a second or two for its segment is not worth more time."""
 
 
-class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Everything about an accepted event, fixed at ingestion."""
 
     event_id: UUID
@@ -44,6 +46,15 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     trace: str = ""
     """How it passed the first four stages, as `aforo.metering.trace` writes it; empty for events of
     before it was kept."""
+    supersedes: str = ""
+    """The key of the event that it takes the place of, or voids."""
+    reason: str = ""
+    """Why it does, for people."""
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it counts for nobody, and only takes another event out of the count."""
+        return self.type == VOID
 
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -63,21 +74,30 @@ class Pack(NamedTuple):
     events: int
     content_bytes: int
     """How long they are once they are unpacked."""
+    corrections: int
+    """How many of them supersede another event."""
 
 
 def packed(events: Sequence[StoredEvent]) -> Pack:
     """The events as compressed lines, one frame."""
     lines = _encoder.encode_lines(events)
     received_at = min(event.received_at for event in events)
-    return Pack(zstd.compress(lines, options=_options), received_at, len(events), len(lines))
+    return Pack(
+        zstd.compress(lines, options=_options),
+        received_at,
+        len(events),
+        len(lines),
+        sum(1 for event in events if event.supersedes),
+    )
 
 
 def packed_by_hour(events: Iterable[StoredEvent]) -> list[Pack]:
-    """The events in a pack for each hour in which they were received: conservation counts by it."""
+    """The events in a pack for each hour in which they were received, the earliest first:
+    conservation counts by it."""
     by_hour: dict[datetime, list[StoredEvent]] = {}
     for event in events:
         by_hour.setdefault(hour_of(event.received_at), []).append(event)
-    return [packed(several) for several in by_hour.values()]
+    return [packed(several) for _, several in sorted(by_hour.items())]
 
 
 def hour_of(at: datetime) -> datetime:

@@ -6,7 +6,7 @@ one waits for the first one's commit, and finds the key taken.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import cast
@@ -16,11 +16,18 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aforo.metering.deduplicate import KnownKey
-from aforo.metering.models import EventConflict, IngestBatch, QuarantinedEvent, QuarantineState
+from aforo.metering.models import (
+    EventConflict,
+    IngestBatch,
+    KeyState,
+    QuarantinedEvent,
+    QuarantineState,
+)
 from aforo.metering.prepare import Prepared
 from aforo.metering.room import Room
-from aforo.metering.rounds import Batch, Key, SortedOut, key_of
+from aforo.metering.rounds import Batch, Key, Place, SortedOut, key_of
 from aforo.metering.stored import StoredEvent, hour_of, packed_by_hour
+from aforo.metering.superseding import Target
 from aforo.metering.verdicts import IngestAnswer, Refusal, VerdictKind
 from aforo.storage.failpoints import reached
 from aforo.storage.faults import answered_within
@@ -84,7 +91,12 @@ async def _take_all(
     """Keep batches in one transaction; the answer to each of them."""
     async with answered_within(ROUND_SECONDS_MAX), runtime.system("take events") as db:
         sorted_out = SortedOut(batches)
+        # Before anything is written: then what supersedes an event is the younger transaction of
+        # the two, and reaches the log after it or together with it.
+        targets = await _targets(db, sorted_out.targets) if sorted_out.targets else {}
         known = await _take_keys(db, sorted_out)
+        if sorted_out.targets:
+            await _supersede(db, sorted_out, known, targets)
         kept = sorted_out.kept(known)
         answers = sorted_out.answers(known)
         if atomic and answers[0].refused:
@@ -100,16 +112,56 @@ async def _take_keys(db: AsyncSession, events: SortedOut) -> dict[Key, KnownKey]
     """Write the keys; those that were taken before, by which event."""
     asked = {key for key, _ in events.rejected}
     if events.firsts:
-        taken = await _run(db, _INSERT_KEYS, *_entries(events))
+        taken = await _run(db, _INSERT_KEYS, *_entries(events.firsts))
         if taken < len(events.firsts):
             asked |= events.firsts.keys()
     return await _known(db, events, asked) if asked else {}
 
 
-def _entries(events: SortedOut) -> tuple[list[UUID], list[int], list[int], bytes, datetime]:
+async def _targets(db: AsyncSession, keys: Collection[Key]) -> dict[Key, Target]:
+    """Those of the keys that are taken. Accepted events are locked, in the order of their keys: of
+    two that supersede the same one the later waits, and finds it superseded."""
+    connection = await db.connection()
+    found: dict[Key, Target] = {}
+    for statement in (_LOCK_TARGETS, _ASIDE):
+        rows = await connection.exec_driver_sql(statement, _columns(keys))
+        for row in rows:
+            target = Target(row.event_id, KeyState(row.state), row.superseded_by)
+            found.setdefault(key_of(row.tenant_id, row.key_hash), target)
+    return found
+
+
+async def _supersede(
+    db: AsyncSession,
+    events: SortedOut,
+    known: Mapping[Key, KnownKey],
+    targets: Mapping[Key, Target],
+) -> None:
+    """Write down which event supersedes which; keys of those that cannot go to the next, or are
+    free again."""
+    events.settle(known, targets)
+    if events.given_up:
+        await _run(db, _GIVE_UP_KEYS, *_columns(events.given_up))
+    if events.passed_on:
+        await _run(db, _INSERT_KEYS, *_entries(events.passed_on))
+    if events.superseded:
+        by = [*events.superseded.values()]
+        await _run(db, _SUPERSEDE, *_columns(events.superseded), by)
+
+
+def _columns(keys: Collection[Key]) -> tuple[list[UUID], list[bytes]]:
+    return (
+        [UUID(bytes=key[:TENANT_BYTES]) for key in keys],
+        [key[TENANT_BYTES:] for key in keys],
+    )
+
+
+def _entries(
+    firsts: Mapping[Key, Place],
+) -> tuple[list[UUID], list[int], list[int], bytes, datetime]:
     """The keys in order: the tenants, the first and last place of each, the entries one behind the
     other, and when they were received."""
-    rows = sorted(events.firsts.items(), key=_by_key)
+    rows = sorted(firsts.items(), key=_by_key)
     ends: dict[bytes, int] = {key[:TENANT_BYTES]: place for place, (key, _) in enumerate(rows)}
     lasts = [*ends.values()]
     entries = b"".join(
@@ -120,7 +172,7 @@ def _entries(events: SortedOut) -> tuple[list[UUID], list[int], list[int], bytes
                 one.item.key_hash,
                 one.item.payload_hash,
                 one.event_id.bytes,
-                b"\0" if isinstance(one.result, StoredEvent) else b"\1",
+                _state_of(one),
             )
         ]
     )
@@ -133,17 +185,18 @@ def _entries(events: SortedOut) -> tuple[list[UUID], list[int], list[int], bytes
     )
 
 
+def _state_of(one: Prepared) -> bytes:
+    """As `_INSERT_KEYS` reads it."""
+    if isinstance(one.result, StoredEvent):
+        return b"\2" if one.result.is_void else b"\0"
+    return b"\1"
+
+
 async def _known(
     db: AsyncSession, events: SortedOut, asked: Collection[Key]
 ) -> dict[Key, KnownKey]:
     connection = await db.connection()
-    found = await connection.exec_driver_sql(
-        _KNOWN_KEYS,
-        (
-            [UUID(bytes=key[:TENANT_BYTES]) for key in asked],
-            [key[TENANT_BYTES:] for key in asked],
-        ),
-    )
+    found = await connection.exec_driver_sql(_KNOWN_KEYS, _columns(asked))
     ours = {place.one.event_id for place in events.firsts.values()}
     return {
         key_of(row.tenant_id, row.key_hash): KnownKey(row.event_id, row.payload_hash)
@@ -175,6 +228,7 @@ async def _keep(db: AsyncSession, kept: Sequence[tuple[UUID, Prepared]]) -> None
             [pack.received_at for _, pack in packs],
             [pack.events for _, pack in packs],
             [pack.content_bytes for _, pack in packs],
+            [pack.corrections for _, pack in packs],
             [pack.body for _, pack in packs],
         )
     if aside:
@@ -242,6 +296,8 @@ def _set_aside(tenant_id: UUID, one: Prepared, why: Refusal) -> dict[str, object
             "apiKeyHash": one.api_key_hash.hex() if one.api_key_hash else None,
             "occurredAt": event.occurred_at.isoformat() if event.occurred_at else None,
             "properties": one.item.properties,
+            **({"supersedes": event.supersedes} if event.supersedes else {}),
+            **({"reason": event.reason} if event.reason else {}),
         },
     }
 
@@ -264,7 +320,8 @@ SELECT tenant_id,
     substring($4::bytea, 81 * place + 1, 32),
     substring($4::bytea, 81 * place + 33, 32),
     encode(substring($4::bytea, 81 * place + 65, 16), 'hex')::uuid,
-    CASE get_byte($4::bytea, 81 * place + 80) WHEN 0 THEN 'ACCEPTED' ELSE 'QUARANTINED' END,
+    CASE get_byte($4::bytea, 81 * place + 80)
+        WHEN 0 THEN 'ACCEPTED' WHEN 2 THEN 'VOID' ELSE 'QUARANTINED' END,
     $5::timestamptz
 FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS several (tenant_id, first, last)
 CROSS JOIN LATERAL generate_series(first, last) AS place
@@ -276,7 +333,32 @@ SELECT tenant_id, key_hash, event_id, payload_hash
 FROM event_key JOIN unnest($1::uuid[], $2::bytea[]) AS asked (tenant_id, key_hash)
     USING (tenant_id, key_hash)
 """
+# What is quarantined is left to those who release or discard it, which lock in another order.
+_LOCK_TARGETS = """
+SELECT tenant_id, key_hash, event_id, state, superseded_by
+FROM event_key JOIN unnest($1::uuid[], $2::bytea[]) AS asked (tenant_id, key_hash)
+    USING (tenant_id, key_hash)
+WHERE state = 'ACCEPTED'
+ORDER BY tenant_id, key_hash FOR NO KEY UPDATE OF event_key
+"""
+_ASIDE = """
+SELECT tenant_id, key_hash, event_id, state, superseded_by
+FROM event_key JOIN unnest($1::uuid[], $2::bytea[]) AS asked (tenant_id, key_hash)
+    USING (tenant_id, key_hash)
+WHERE state <> 'ACCEPTED'
+"""
+_GIVE_UP_KEYS = """
+DELETE FROM event_key USING unnest($1::uuid[], $2::bytea[]) AS gone (tenant_id, key_hash)
+WHERE event_key.tenant_id = gone.tenant_id AND event_key.key_hash = gone.key_hash
+"""
+_SUPERSEDE = """
+UPDATE event_key SET superseded_by = one.event_id
+FROM unnest($1::uuid[], $2::bytea[], $3::uuid[]) AS one (tenant_id, key_hash, event_id)
+WHERE event_key.tenant_id = one.tenant_id AND event_key.key_hash = one.key_hash
+"""
 _INSERT_INBOX = """
-INSERT INTO event_inbox (tenant_id, received_at, events, content_bytes, body)
-SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::integer[], $4::integer[], $5::bytea[])
+INSERT INTO event_inbox (tenant_id, received_at, events, content_bytes, corrections, body)
+SELECT * FROM unnest(
+    $1::uuid[], $2::timestamptz[], $3::integer[], $4::integer[], $5::integer[], $6::bytea[]
+)
 """

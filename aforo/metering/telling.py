@@ -100,12 +100,15 @@ class Outcome(NamedTuple):
             "properties": one and one.item.properties,
             "cost": None if stored is None or stored.cost is None else format(stored.cost, "f"),
             "costCurrency": (stored and stored.cost_currency) or None,
+            "supersedes": one and one.item.event.supersedes,
+            "isVoid": one is not None and one.item.event.is_void,
         }
 
     @property
     def _stored(self) -> StoredEvent | None:
-        one = self.one
-        return one.result if one and isinstance(one.result, StoredEvent) else None
+        """Where it was placed; a void is nowhere."""
+        result = self.one and self.one.result
+        return result if isinstance(result, StoredEvent) and not result.is_void else None
 
     @property
     def _validation(self) -> Validation:

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.metering import queries
-from aforo.metering.aggregate import EVENTS, NEWEST_ALONE
+from aforo.metering.aggregate import NEWEST_ALONE, WHOLE_LOG
+from aforo.metering.corrections import superseding
 from aforo.metering.models import (
     EventConflict,
     EventKey,
@@ -29,6 +30,7 @@ from aforo.metering.passing import (
     counted,
     not_reached,
     set_aside,
+    superseded,
     taken,
 )
 from aforo.metering.queries import EVENT_COLUMNS, EventRow, moment
@@ -138,7 +140,12 @@ async def _of_log(scope: Scope, event: EventRow) -> Trace:
     steps += await _quotas(
         scope, event, meters, version=versions[StageName.QUOTA_CHECK], at=confirmed_at
     )
-    return Trace(event, [*steps, *judged], meters)
+    steps += judged
+    by = (await superseding(scope, [event.event_id])).get(event.event_id)
+    if by is not None:
+        version = versions[StageName.AGGREGATION]
+        steps.append(superseded(by.idempotency_key, by.received_at, version, is_void=by.is_void))
+    return Trace(event, steps, meters)
 
 
 async def _quotas(
@@ -184,7 +191,8 @@ async def _one(scope: Scope, condition: str, **parameters: Any) -> EventRow | No
     # A segment is confirmed only where no other holds its events, so the index may say which parts
     # are looked at.
     rows = await scope.events.query(
-        f"SELECT {EVENT_COLUMNS} FROM {EVENTS} WHERE {condition} LIMIT 1 {NEWEST_ALONE}",
+        f"SELECT {EVENT_COLUMNS} FROM {WHOLE_LOG} WHERE {condition} AND type != '' "
+        f"LIMIT 1 {NEWEST_ALONE}",
         watermark=await queries.watermark(scope),
         **parameters,
     )

@@ -13,7 +13,15 @@ from zoneinfo import ZoneInfo
 from aforo.catalog.models import Meter
 from aforo.metering.aggregate import NEWEST_ALONE
 from aforo.metering.queries import IN_PERIOD, moment, rule_of, shortest
-from aforo.metering.rollup import ROLLUPS, SUMS, Level, event_parameters, event_rows
+from aforo.metering.rollup import (
+    ROLLUPS,
+    SUMS,
+    Level,
+    event_parameters,
+    event_rows,
+    place_of,
+    superseded_since,
+)
 from aforo.metering.rollups import RolledUp, rolled_up
 from aforo.metering.steps import Bucket, stretches
 from aforo.metering.validate import MeterRule
@@ -218,6 +226,7 @@ class _Reading:
             meter=str(self.of.meter.id),
             spans=list(rolled.span_ids),
             through=rolled.through,
+            ends=list(rolled.ends),
             start=moment(self.of.period.start),
             end=moment(self.of.period.end),
         )
@@ -232,8 +241,8 @@ class _Reading:
         return "".join(columns)
 
     def _parts(self, rule: MeterRule, rolled: RolledUp) -> Iterator[_Part]:
-        """What is rolled up by days and quarters, what the log has at the edges of the period, and
-        what it has behind the roll-ups."""
+        """What is rolled up by days and quarters, what the log has in place of those of them that
+        were corrected since, what it has at the edges of the period, and behind the roll-ups."""
         sums = SUMS[rule.aggregation]
         told = [*self.by, *(attribute for attribute, _ in self.of.where)]
         is_detailed = any(attribute.by is not UsageBy.CUSTOMER for attribute in told)
@@ -242,30 +251,31 @@ class _Reading:
         quarters = Level.DETAILED_QUARTERS if is_detailed else Level.QUARTERS
         if rolled.span_ids:
             for level, periods in ((days, within.days), (quarters, within.quarters)):
-                if periods:
-                    yield _Part(
-                        f"SELECT * FROM {ROLLUPS} WHERE meter_id = {{meter:UUID}} "
-                        f"AND level = {level:d} AND span_id IN {{spans:Array(UInt64)}} "
-                        f"AND {_among('bucket', periods)}",
-                        at="bucket",
-                        events="sum(events)",
-                        columns=sums.of_rollups,
+                if not periods:
+                    continue
+                sql = (
+                    f"SELECT * FROM {ROLLUPS} WHERE meter_id = {{meter:UUID}} "
+                    f"AND level = {level:d} AND span_id IN {{spans:Array(UInt64)}} "
+                    f"AND {_among('bucket', periods)}"
+                )
+                if rolled.ends:
+                    since = superseded_since(level)
+                    sql += f" AND (customer_id, bucket) NOT IN ({since})"
+                    in_place = (
+                        f"segment_id <= {{through:UInt64}} AND {_among('occurred_at', periods)} "
+                        f"AND {place_of(level)} IN ({since})"
                     )
+                    yield self._from_log(rule, in_place)
+                yield _Part(sql, at="bucket", events="sum(events)", columns=sums.of_rollups)
             if within.edges:
                 at_edges = _among("occurred_at", within.edges)
-                yield _Part(
-                    event_rows(rule, f"segment_id <= {{through:UInt64}} AND {at_edges}"),
-                    at="at",
-                    events="count()",
-                    columns=sums.of_events,
-                )
+                yield self._from_log(rule, f"segment_id <= {{through:UInt64}} AND {at_edges}")
         if rolled.through < self.of.watermark or not rolled.span_ids:
-            yield _Part(
-                event_rows(rule, f"segment_id > {{through:UInt64}} AND {IN_PERIOD}"),
-                at="at",
-                events="count()",
-                columns=sums.of_events,
-            )
+            yield self._from_log(rule, f"segment_id > {{through:UInt64}} AND {IN_PERIOD}")
+
+    def _from_log(self, rule: MeterRule, where: str) -> _Part:
+        columns = SUMS[rule.aggregation].of_events
+        return _Part(event_rows(rule, where), at="at", events="count()", columns=columns)
 
     def _conditions(self) -> str:
         return " AND ".join(

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from aforo.catalog.models import Meter
-from aforo.metering import archive, queries
-from aforo.metering.aggregate import EVENTS, NEWEST_ALONE
+from aforo.metering import archive, corrections, queries
+from aforo.metering.aggregate import NEWEST_ALONE, WHOLE_LOG
 from aforo.metering.fingerprint import FINGERPRINT, Fingerprint, fingerprint
 from aforo.metering.models import Segment, UsageSpan
 from aforo.metering.rollups import LOG, checksums, faulty_levels
@@ -94,6 +94,10 @@ async def archived(runtime: Runtime, segment: Segment) -> Archived:
     if len(events) != segment.events:
         fault = f"{path} holds {len(events)} events, {segment.events} were sealed"
         return Archived(segment, None, fault)
+    superseding = sum(1 for event in events if event.supersedes)
+    if superseding != segment.corrections:
+        fault = f"{path} holds {superseding} events that supersede others, {segment.corrections} "
+        return Archived(segment, None, f"{fault}were sealed")
     return Archived(segment, events)
 
 
@@ -101,7 +105,7 @@ async def projected(scope: Scope, segments: Sequence[Segment]) -> dict[int, Fing
     """The fingerprints of neighbouring segments as ClickHouse has them, by segment; also of such
     between them as PostgreSQL knows nothing of."""
     rows = await scope.events.query(
-        f"SELECT segment_id, {FINGERPRINT} FROM {EVENTS} WHERE segment_id >= {{first:UInt64}} "
+        f"SELECT segment_id, {FINGERPRINT} FROM {WHOLE_LOG} WHERE segment_id >= {{first:UInt64}} "
         f"GROUP BY segment_id ORDER BY segment_id {NEWEST_ALONE}",
         first=segments[0].segment_id,
         watermark=segments[-1].segment_id,
@@ -109,6 +113,24 @@ async def projected(scope: Scope, segments: Sequence[Segment]) -> dict[int, Fing
     return {
         row["segment_id"]: Fingerprint(row["events"], row["keys"], row["content"]) for row in rows
     }
+
+
+async def wrongly_corrected(
+    runtime: Runtime, tenant_id: TenantId, segments: Sequence[Segment]
+) -> list[int]:
+    """Those of neighbouring segments of which ClickHouse has written down something else than they
+    supersede; also such between them as PostgreSQL knows nothing of."""
+    first, last = segments[0].segment_id, segments[-1].segment_id
+    found = await corrections.in_segments(runtime.events, tenant_id, first, last)
+    wrong = []
+    for segment in segments:
+        written = found.pop(segment.segment_id, (0, 0))
+        wanted = (0, 0)
+        if segment.corrections:
+            wanted = await corrections.by_the_log(runtime.events, tenant_id, segment.segment_id)
+        if written != wanted or wanted[0] != segment.corrections:
+            wrong.append(segment.segment_id)
+    return sorted([*wrong, *found])
 
 
 async def _verify(runtime: Runtime, tenant_id: TenantId) -> Verified:
@@ -129,6 +151,10 @@ async def _verify(runtime: Runtime, tenant_id: TenantId) -> Verified:
             found.faults += [file.fault] if file.fault else []
             found.faults += _differences(file, in_clickhouse.pop(segment.segment_id, _NOTHING))
         found.faults += [_stranger(one, print_.events) for one, print_ in in_clickhouse.items()]
+        found.faults += [
+            f"segment {segment_id}: what it supersedes is not written down as the log has it"
+            for segment_id in await wrongly_corrected(runtime, tenant_id, page)
+        ]
     async with runtime.scope(tenant_id) as scope:
         await _verify_whole(scope, found)
         await _verify_rollups(scope, found)
@@ -161,14 +187,16 @@ def _stranger(segment_id: int, events: int) -> str:
 async def _verify_whole(scope: Scope, found: Verified) -> None:
     """What no look at a few segments shows: events in two of them, and segments past the last."""
     watermark = await queries.watermark(scope)
-    [row] = await scope.events.query(f"SELECT count() AS events FROM {EVENTS}", watermark=watermark)
+    [row] = await scope.events.query(
+        f"SELECT count() AS events FROM {WHOLE_LOG}", watermark=watermark
+    )
     if row["events"] < found.events and not found.faults:
         found.faults.append(
             f"{found.events - row['events']} events are in more than one segment of ClickHouse"
         )
     last = await scope.db.scalar(sa.select(sa.func.max(col(Segment.segment_id)))) or 0
     rows = await scope.events.query(
-        f"SELECT segment_id, count() AS events FROM {EVENTS} WHERE segment_id > {{last:UInt64}} "
+        f"SELECT segment_id, count() AS events FROM {WHOLE_LOG} WHERE segment_id > {{last:UInt64}} "
         f"GROUP BY segment_id ORDER BY segment_id LIMIT 100 {NEWEST_ALONE}",
         watermark=EVERY_SEGMENT,
         last=last,

@@ -23,7 +23,7 @@ from aforo.tenants.permissions import Permission
 from tests.api import people
 from tests.api.forms import GraphQL, change, customer, made
 from tests.api.walk import ask, root_fields
-from tests.api.world import World, make_world
+from tests.api.world import World, event, make_world
 from tests.conftest import NOW
 
 pytestmark = pytest.mark.anyio
@@ -345,6 +345,8 @@ FIRST = {
 """What another mutation has to do before, so that there is something to change."""
 
 BETTER: dict[str, dict[str, Any]] = {
+    "amendEvent": {"supersedes": "zzaudited-2026-10-15", "event": event("zzaudited", "2026-10-14")},
+    "voidEvents": {"idempotencyKeys": ["zzaudited-2026-11-15"]},
     "changeMemberRole": {"role": "ANALYST"},
     "createCustomer": {"email": "walk@acme.test", "country": "DE"},
     "setIdentityProvider": {"issuer": "https://id.acme.test", "defaultRole": "ANALYST"},
@@ -352,9 +354,7 @@ BETTER: dict[str, dict[str, Any]] = {
     "replayWebhookEvents": {
         "period": {"start": "2026-11-20T00:00:00Z", "end": "2026-11-20T12:00:01Z"}
     },
-    "uploadPersistedDocuments": {
-        "documents": [{"documentId": "walk", "text": "{ tenant { name } }"}]
-    },
+    "uploadPersistedDocuments": {"documents": [{"documentId": "walk", "text": "{ __typename }"}]},
     "removePersistedDocuments": {"documentIds": ["walk"]},
     "createDiscount": {"kind": "PERCENTAGE", "amount": None, "currency": None},
 }

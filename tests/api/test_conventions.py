@@ -23,6 +23,7 @@ from graphql import (
 from tests.api.walk import SCHEMA
 
 VERBS = {
+    "amend": "another event in the place of one",
     "change": "another role for a member, or another password",
     "correct": "other values beside those that were sent, which stay",
     "create": "a new thing",
@@ -46,6 +47,7 @@ VERBS = {
     "start": "work that goes on after the answer",
     "upload": "many things that a program made, all of them or none",
     "update": "other values for a thing that stays the same",
+    "void": "events that are to count no more",
 }
 """What a mutation may begin with; a synonym of one of them may not."""
 

@@ -110,6 +110,8 @@ async def test_every_verdict_is_shown_with_where_it_came_from_and_what_it_is(
         "properties": {"model": "small", "tokens": 2},
         "cost": "0.04",
         "costCurrency": "USD",
+        "supersedes": None,
+        "isVoid": False,
     }
     told = [(each["verdict"], each["code"], each["validation"]) for each in others]
     assert told == [

@@ -85,12 +85,14 @@ def test_a_missing_field_is_named(sent: object, message: str) -> None:
         (
             {"custmer": "x"},
             "unknown field custmer; an event has idempotencyKey, type, customer, apiKey, "
-            "occurredAt, properties",
+            "occurredAt, properties, and supersedes and reason "
+            "where it takes the place of another one",
         ),
         (
             {"x" * 500: 1},
             f"unknown field {'x' * 40}; an event has idempotencyKey, type, customer, apiKey, "
-            "occurredAt, properties",
+            "occurredAt, properties, and supersedes and reason "
+            "where it takes the place of another one",
         ),
         ({"idempotencyKey": 7}, "idempotencyKey must be a string"),
         ({"idempotencyKey": ""}, "idempotencyKey must have 1 to 255 characters"),

@@ -11,7 +11,7 @@ from aforo import worker
 from aforo.catalog import commands as catalog
 from aforo.catalog.models import Aggregation, EntitlementKind
 from aforo.catalog.validate import Filter
-from aforo.metering import queries, quotas
+from aforo.metering import queries, quotas, reconcile
 from aforo.metering.quota import QuotaUse
 from aforo.metering.quotas import QuotaInForce
 from aforo.sdk.ids import TenantId
@@ -206,10 +206,17 @@ def without_clickhouse(market: Market) -> Market:
     return dataclasses.replace(market, runtime=dataclasses.replace(market.runtime, events=events))
 
 
-def used(market: Market, tokens: int, *, ago: timedelta = timedelta(hours=1)) -> dict[str, Any]:
+def used(
+    market: Market,
+    tokens: int,
+    key: str | None = None,
+    *,
+    ago: timedelta = timedelta(hours=1),
+    **more: Any,
+) -> dict[str, Any]:
     """Usage, or below zero a correction, which only one of the meters sees."""
     kind = "usage" if tokens >= 0 else "correction"
-    return market.event(ago=ago, properties={"tokens": tokens, "kind": kind})
+    return market.event(key, ago=ago, properties={"tokens": tokens, "kind": kind}, **more)
 
 
 async def sums(market: Market) -> list[QuotaInForce]:
@@ -229,3 +236,22 @@ async def uses(market: Market) -> dict[str, Decimal]:
 async def aggregates(market: Market) -> dict[str, Decimal]:
     """The same by the aggregate; all of a test's usage is in one period."""
     return {code: await market.used(code) for code in market.meters}
+
+
+async def test_what_is_amended_or_voided_leaves_the_counters_where_the_aggregate_is(
+    market: Market, without_clickhouse: Market
+) -> None:
+    await uses(market)  # From here on they are followed.
+    await market.take(*(used(market, number, f"e{number}") for number in (5, 7, 30)))
+    assert await worker.seal_all(market.runtime)
+    for batch in (
+        [{"idempotencyKey": "v", "voids": "e30"}],
+        [used(market, 9, "e7b", supersedes="e7"), used(market, 1)],
+        [used(market, 2, "gone"), {"idempotencyKey": "w", "voids": "gone"}],
+    ):
+        await market.take(*batch)
+        assert await worker.seal_all(market.runtime)
+        assert await uses(without_clickhouse) == await aggregates(market)
+    assert (await uses(market))["sum"] == 5 + 9 + 1
+    async with market.scope() as scope:
+        assert await reconcile.reconcile(scope) == 0

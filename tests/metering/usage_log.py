@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 from aforo.catalog.commands import create_meter
 from aforo.catalog.models import Aggregation, Meter
-from aforo.metering import usage
+from aforo.metering import corrections, usage
 from aforo.metering.canonical import canonical
 from aforo.metering.models import Segment, SegmentState
 from aforo.metering.projection import COLUMNS, columns_of
-from aforo.metering.stored import StoredEvent
+from aforo.metering.stored import VOID, StoredEvent
 from aforo.metering.usage import Attribute, UsageBy, UsageOf
 from aforo.sdk.ids import TenantId
 from aforo.sdk.money import exact
@@ -44,6 +44,9 @@ class Used:
     properties: dict[str, Any] = field(default_factory=lambda: {"v": 1})
     name: str | None = None
     """Its idempotency key; one of its own if not given."""
+    supersedes: str = ""
+    """The key of the event whose place it takes."""
+    is_void: bool = False
 
 
 @dataclass(slots=True)
@@ -78,6 +81,7 @@ class UsageLog:
                     tenant_id=self.tenant_id,
                     state=SegmentState.CONFIRMED,
                     events=len(events),
+                    corrections=sum(1 for one in events if one.supersedes),
                     sha256=bytes(32),
                     previous_sha256=bytes(32),
                     sealed_at=self.runtime.clock.now(),
@@ -97,6 +101,8 @@ class UsageLog:
             await self.runtime.events.insert(
                 "events", COLUMNS, columns_of(self.tenant_id, segment_id, stored, keys)
             )
+            if any(one.supersedes for one in stored):
+                await corrections.correct(self.runtime.events, self.tenant_id, segment_id)
 
     @property
     def watermark(self) -> int:
@@ -129,10 +135,18 @@ class UsageLog:
     def grouped(self, of: UsageOf, key: Callable[[Used], Any]) -> dict[Any, list[Used]]:
         """The events that are asked for and counted, in the log's order, by something."""
         groups: dict[Any, list[Used]] = defaultdict(list)
+        superseded = {
+            one.supersedes
+            for segment_id, events in self.segments.items()
+            if segment_id <= of.watermark
+            for one in events
+        }
         for segment_id, events in sorted(self.segments.items()):
             for one in events:
                 if (
                     segment_id <= of.watermark
+                    and not one.is_void
+                    and (one.name is None or one.name not in superseded)
                     and of.period.contains(one.at)
                     and (of.meter.property is None or one.properties.get("v") is not None)
                     and all(value_of(one, attribute) in among for attribute, among in of.where)
@@ -185,7 +199,7 @@ def _stored(one: Used) -> StoredEvent:
     return StoredEvent(
         event_id=new_id(),
         idempotency_key=one.name or new_id().hex,
-        type="call",
+        type=VOID if one.is_void else "call",
         customer_id=one.customer,
         team_id=one.team,
         agent_id=one.agent,
@@ -198,4 +212,5 @@ def _stored(one: Used) -> StoredEvent:
         cost=None,
         cost_currency="",
         cost_rates=(),
+        supersedes=one.supersedes,
     )

@@ -329,6 +329,10 @@ async def test_the_system_role_sees_the_work_queues_and_no_tenants_data(
         ("events_of", "UNKNOWN_IDENTIFIER"),  # Without its parameters a view has no column.
         ("events_of(watermark = 1)", "tenant"),
         (f"events_of(tenant = '{UUID(int=1)}', watermark = 1)", "payer"),
+        ("log_of(watermark = 1)", "tenant"),
+        (f"log_of(tenant = '{UUID(int=1)}', watermark = 1)", "payer"),
+        ("corrections_of(watermark = 1)", "tenant"),
+        (f"corrections_of(tenant = '{UUID(int=1)}', watermark = 1)", "payer"),
         ("bill_run_event_index_of", "UNKNOWN_IDENTIFIER"),
         ("bill_run_event_index_of()", "tenant"),
     ],

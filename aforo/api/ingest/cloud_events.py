@@ -96,6 +96,11 @@ def _event(sent: object) -> object:
     for name in _REQUIRED:
         if sent.get(name) is None:
             return _refused("MISSING_FIELD", f"{name} is missing", key)
+    correcting = _correcting(sent)
+    if isinstance(correcting, Misread):
+        return correcting
+    if "voids" in correcting:
+        return {"idempotencyKey": key, **correcting}
     if sent.get("subject") is None and sent.get("apikey") is None:
         message = "subject must say whose event it is, or the extension attribute apikey"
         return _refused("MISSING_FIELD", message, key)
@@ -104,7 +109,25 @@ def _event(sent: object) -> object:
     event = {ours: sent[theirs] for theirs, ours in _FIELDS.items() if sent.get(theirs) is not None}
     if sent.get("data") is not None:
         event["properties"] = sent["data"]
-    return {"idempotencyKey": key, **event}
+    return {"idempotencyKey": key, **event, **correcting}
+
+
+def _correcting(sent: Mapping[str, Any]) -> dict[str, Any] | Misread:
+    """What an event says by extension attributes of another one of its source, which it names by
+    its id. One that voids says nothing else that is looked at."""
+    found: dict[str, Any] = {}
+    for name in ("supersedes", "voids"):
+        target = sent.get(name)
+        if target is None:
+            continue
+        if found:
+            return _refused("BAD_VALUE", "an event supersedes another or voids it", _key(sent))
+        if wrong := _wrong_id(sent["source"], target):
+            return _refused("BAD_VALUE", wrong.replace("id ", f"{name} ", 1), _key(sent))
+        found[name] = key_of(sent["source"], target)
+    if sent.get("reason") is not None:
+        found["reason"] = sent["reason"]
+    return found
 
 
 def _key(sent: Mapping[str, Any]) -> str | None:

@@ -86,6 +86,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Restraint": Permission.CUSTOMERS_READ,
         "Team": Permission.CUSTOMERS_READ,
         "Event": Permission.USAGE_READ,
+        "EventCorrection": Permission.USAGE_READ,
         "DiscardedEvents": Permission.USAGE_READ,
         "IngestionBalance": Permission.USAGE_READ,
         "IngestionBalances": Permission.USAGE_READ,

@@ -30,7 +30,10 @@ PORTAL: Mapping[str, frozenset[str]] = MappingProxyType(
             "Discount": "id code name kind rate amount currency",
             "Entitlement": "id code name kind quota policy reset resetUnit resetSeconds "
             "rolloverPeriods rolloverCap meter",
-            "Event": ("eventId idempotencyKey type occurredAt receivedAt properties customer"),
+            "Event": (
+                "eventId idempotencyKey type occurredAt receivedAt properties supersededBy customer"
+            ),
+            "EventCorrection": "isVoid receivedAt",
             "Invoice": (
                 "id state number currency periodStart periodEnd subtotal discount tax total "
                 "fromWallet amountDue createdAt finalizedAt customer subscription lines taxes"

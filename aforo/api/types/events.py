@@ -16,7 +16,29 @@ from aforo.api.types.stages import TRACE, TRACE_COST, TakenEvent, TraceStep
 from aforo.api.types.subscriptions import Customer, customer_of
 from aforo.billing import traces
 from aforo.billing.queries import SourceEvent
+from aforo.metering.corrections import Correction, superseding
 from aforo.metering.queries import EventRow
+
+
+@strawberry.type(description="The event that takes the place of another one, or voids it.")
+class EventCorrection:
+    event_id: strawberry.ID = strawberry.field(description="Its `eventId`.")
+    idempotency_key: str = strawberry.field(description="Its key.")
+    is_void: bool = strawberry.field(
+        description="Whether it only voids that one; else it takes its place."
+    )
+    reason: str | None = strawberry.field(description="Why, for people; null if nobody said so.")
+    received_at: datetime = strawberry.field(description="When it arrived.")
+
+    @classmethod
+    def of(cls, correction: Correction) -> Self:
+        return cls(
+            event_id=strawberry.ID(str(correction.event_id)),
+            idempotency_key=correction.idempotency_key,
+            is_void=correction.is_void,
+            reason=correction.reason or None,
+            received_at=correction.received_at,
+        )
 
 
 @strawberry.type(description="A usage event that was accepted.")
@@ -28,6 +50,9 @@ class Event(TakenEvent):
         description="What serving it cost, fixed when it arrived; null is unknown, not free."
     )
     cost_currency: str | None = strawberry.field(description="ISO 4217 code of the cost.")
+    supersedes: str | None = strawberry.field(
+        description="The key of the event whose place it takes; null if there is none."
+    )
 
     @classmethod
     def from_row(cls, row: EventRow | SourceEvent) -> Self:
@@ -41,6 +66,7 @@ class Event(TakenEvent):
             properties=JSON(decode_json(row.properties)),
             cost=row.cost,
             cost_currency=row.cost_currency or None,
+            supersedes=row.supersedes or None,
         )
 
     @classmethod
@@ -57,7 +83,15 @@ class Event(TakenEvent):
             properties=JSON(decode_json(message["properties"])),
             cost=None if cost is None else Decimal(cost),
             cost_currency=message["costCurrency"],
+            supersedes=message.get("supersedes"),  # Older messages have none.
         )
+
+    @field(
+        "The event that takes its place, or voids it: then it does not count. Null while it counts."
+    )
+    async def superseded_by(self, info: Info) -> EventCorrection | None:
+        found = await info.context.load(superseding, UUID(self.event_id))
+        return None if found is None else EventCorrection.of(found)
 
     @field("The payer that it is counted for.")
     async def customer(self, info: Info) -> Customer:

@@ -14,19 +14,23 @@ from aforo.api.parts.scalars import JSON, show_moment
 from aforo.api.parts.taking import take
 from aforo.api.protocol.rates import take_events
 from aforo.metering.commands import BatchRefused
+from aforo.metering.corrections import superseded, void_key
 from aforo.metering.telling import Source
 from aforo.metering.verdicts import IngestAnswer, Stage, Verdict, VerdictKind
 from aforo.sdk.errors import Invalid, Unavailable
+from aforo.storage.audit import Thing
 from aforo.tenants.permissions import Permission
 
 EVENTS_MAX = 100
+VOIDS_MAX = 1_000
 
 publish_enum(
     VerdictKind,
     "What becomes of an event.",
     ACCEPTED="It is kept, and billed if a price covers it.",
     DUPLICATE="The same event was taken before.",
-    CONFLICT="Another event was sent under this key before; the first stands.",
+    CONFLICT="Another event was sent under this key, or superseded the same one, before; that "
+    "first one stands.",
     REJECTED="It is wrong. Its key stays free: mend it and send it again.",
     QUARANTINED="Its customer, meter, key or subscription is unknown; it is kept, with its key.",
 )
@@ -36,7 +40,7 @@ publish_enum(
     called="IngestionStage",
     INGESTION="Its shape.",
     VALIDATION="Its time, its meters, its customer and subscription.",
-    DEDUPLICATION="Whether its key was seen before.",
+    DEDUPLICATION="Whether its key was seen before, and what it supersedes.",
     ENRICHMENT="Whose API key it names.",
 )
 
@@ -79,6 +83,26 @@ class IngestEventsInput:
     atomic: bool = strawberry.field(
         default=False,
         description="Whether none is kept unless each is accepted or a duplicate.",
+    )
+
+
+@strawberry.input(description="An event that takes the place of another one.")
+class AmendEventInput:
+    supersedes: str = strawberry.field(description="The key of that one, which counts no more.")
+    event: UsageEventInput = strawberry.field(
+        description="What counts in its place: all that it says, under a key of its own."
+    )
+    reason: str | None = strawberry.field(
+        default=None, description="Why, for people; at most 500 characters."
+    )
+
+
+@strawberry.input(description="Events that are to count no more.")
+class VoidEventsInput:
+    idempotency_keys: list[str] = strawberry.field(description=f"Their keys, at most {VOIDS_MAX}.")
+    reason: str = strawberry.field(description="Why, for people; 1 to 500 characters.")
+    atomic: bool = strawberry.field(
+        default=False, description="Whether none is voided unless each can be, or was by this."
     )
 
 
@@ -138,9 +162,18 @@ class EventsRefusedProblem(Problem):
     verdicts: list[EventVerdict] = strawberry.field(description=_VERDICTS)
 
 
+_RESULT = "The verdicts, or why nothing was taken."
 IngestEventsResult = Annotated[
     IngestedEvents | EventsRefusedProblem | InvalidProblem,
-    strawberry.union("IngestEventsResult", description="The verdicts, or why nothing was taken."),
+    strawberry.union("IngestEventsResult", description=_RESULT),
+]
+AmendEventResult = Annotated[
+    IngestedEvents | InvalidProblem,
+    strawberry.union("AmendEventResult", description=_RESULT),
+]
+VoidEventsResult = Annotated[
+    IngestedEvents | EventsRefusedProblem | InvalidProblem,
+    strawberry.union("VoidEventsResult", description=_RESULT),
 ]
 
 
@@ -154,34 +187,97 @@ class IngestionMutation:
         counted="events",
     )
     async def ingest_events(self, info: Info, input: IngestEventsInput) -> IngestEventsResult:
-        if len(input.events) > EVENTS_MAX:
-            raise Invalid(
-                f"at most {EVENTS_MAX} events are sent at once, not {len(input.events)}: "
-                "send them in parts, or with POST /v1/events",
-                code="TOO_MANY_EVENTS",
-                field="events",
-            )
-        runtime, caller = info.context.runtime, info.context.caller
-        try:
-            await take_events(runtime, caller, len(input.events))
-        except Refused as refused:  # As an error that says: nothing was done, try again.
-            wait = int(refused.headers["Retry-After"])
-            raise Unavailable(
-                refused.message, code=refused.code, retry_after_seconds=wait
-            ) from refused
+        _demand_at_most(EVENTS_MAX, input.events, field="events")
         sent = [event.sent() for event in input.events]
-        try:
-            answer = await take(
-                runtime, caller.tenant_id, sent, source=Source.GRAPHQL, atomic=input.atomic
+        return await _send(info, sent, atomic=input.atomic, field="events")
+
+    @mutation(
+        "Send an event that takes the place of another one: from now on it counts in its stead. "
+        "Like every event it is kept by itself; sent again it is a duplicate.",
+        needs=Permission.INGEST,
+    )
+    async def amend_event(self, info: Info, input: AmendEventInput) -> AmendEventResult:
+        event = input.event.sent() | {"supersedes": input.supersedes, "reason": input.reason}
+        answer = await _send(info, [event], atomic=False, field="event")
+        assert isinstance(answer, IngestedEvents), "only what is atomic is refused as a whole"
+        await _record(info, [input.supersedes], answer, reason=input.reason)
+        return answer
+
+    @mutation(
+        f"Take up to {VOIDS_MAX:,} events out of the count, from now on. Each is voided by an "
+        "event with the key `void`, a space and its key; done again those are duplicates.",
+        needs=Permission.INGEST,
+    )
+    async def void_events(self, info: Info, input: VoidEventsInput) -> VoidEventsResult:
+        keys = input.idempotency_keys
+        _demand_at_most(VOIDS_MAX, keys, field="idempotencyKeys")
+        sent = [
+            {"idempotencyKey": void_key(key), "voids": key, "reason": input.reason} for key in keys
+        ]
+        answer = await _send(info, sent, atomic=input.atomic, field="idempotencyKeys")
+        await _record(info, keys, answer, reason=input.reason)
+        return answer
+
+
+def _demand_at_most(most: int, given: Sequence[object], *, field: str) -> None:
+    if len(given) > most:
+        raise Invalid(
+            f"at most {most} events are sent at once, not {len(given)}: "
+            "send them in parts, or with POST /v1/events",
+            code="TOO_MANY_EVENTS",
+            field=field,
+        )
+
+
+async def _send(
+    info: Info, events: Sequence[object], *, atomic: bool, field: str
+) -> IngestedEvents | EventsRefusedProblem:
+    runtime, caller = info.context.runtime, info.context.caller
+    try:
+        await take_events(runtime, caller, len(events))
+    except Refused as refused:  # As an error that says: nothing was done, try again.
+        wait = int(refused.headers["Retry-After"])
+        raise Unavailable(refused.message, code=refused.code, retry_after_seconds=wait) from refused
+    try:
+        answer = await take(runtime, caller.tenant_id, events, source=Source.GRAPHQL, atomic=atomic)
+    except BatchRefused as error:
+        return EventsRefusedProblem(
+            code="BATCH_REFUSED",
+            message="not every event is good, so none was kept: mend them and send all again",
+            field=field,
+            verdicts=_told(error.answer.verdicts),
+        )
+    return IngestedEvents.of(answer)
+
+
+async def _record(
+    info: Info,
+    keys: Sequence[str],
+    answer: IngestedEvents | EventsRefusedProblem,
+    *,
+    reason: str | None,
+) -> None:
+    """Write into the audit log which events were superseded by what was sent."""
+    if isinstance(answer, EventsRefusedProblem):
+        return
+    refused = {
+        verdict.index
+        for verdict in answer.verdicts
+        if verdict.verdict is not VerdictKind.QUARANTINED
+    }
+    done = [key for index, key in enumerate(keys) if index not in refused]
+    if not done:
+        return
+    async with info.context.scope() as scope:
+        things = [
+            Thing(
+                "Event",
+                event_id,
+                after={"idempotencyKey": key, "supersededBy": str(by), "reason": reason},
             )
-        except BatchRefused as error:
-            return EventsRefusedProblem(
-                code="BATCH_REFUSED",
-                message="not every event is good, so none was kept: mend them and send all again",
-                field="events",
-                verdicts=_told(error.answer.verdicts),
-            )
-        return IngestedEvents.of(answer)
+            for key, (event_id, by) in (await superseded(scope, done)).items()
+        ]
+        await scope.record(info.field_name, *things)
 
 
 def _told(verdicts: Sequence[Verdict]) -> list[EventVerdict]:

@@ -95,6 +95,10 @@ class LiveEvent:
     )
     cost: Decimal | None = strawberry.field(description="What serving it cost; null is unknown.")
     cost_currency: str | None = strawberry.field(description="ISO 4217 code of the cost.")
+    supersedes: str | None = strawberry.field(
+        description="The key of the event whose place it takes, or that it voids."
+    )
+    is_void: bool = strawberry.field(description="Whether it only voids that one.")
 
     @classmethod
     def from_message(cls, told: Mapping[str, Any]) -> Self:
@@ -121,6 +125,8 @@ class LiveEvent:
             properties=told["properties"] and JSON(decode_json(told["properties"])),
             cost=None if told["cost"] is None else Decimal(told["cost"]),
             cost_currency=told["costCurrency"],
+            supersedes=told["supersedes"],
+            is_void=told["isVoid"],
         )
 
 

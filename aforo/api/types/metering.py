@@ -29,7 +29,11 @@ EventType = Annotated[str | None, strawberry.argument(description="Only events o
 
 @strawberry.type
 class MeteringQuery:
-    @field("The events that count, newest first.", needs=Permission.USAGE_READ, cost=20)
+    @field(
+        "The events of the log, newest first, also those that were amended or voided.",
+        needs=Permission.USAGE_READ,
+        cost=20,
+    )
     async def events(
         self,
         info: Info,
