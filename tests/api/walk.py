@@ -101,6 +101,11 @@ SAMPLES_OF: dict[str, dict[str, Any]] = {
     "ingestionBalance": {
         "period": {"start": "2026-11-01T00:00:00Z", "end": "2026-11-30T00:00:00Z"}
     },
+    "ChangeStageSettingsInput": {
+        "stage": "VALIDATION",
+        "settings": {"futureSecondsMax": 9},
+        "expectedVersion": 0,
+    },
     "CreateWalletInput": {"currency": "EUR"},
     "ReleaseCustomerInput": {"kind": "THROTTLE"},
     "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},
