@@ -78,7 +78,7 @@ graphiql: ## build the GraphQL page again, after a change in console/ (needs Nod
 lock: $(BIN)/.dev ## pin every dependency again
 	@for target in server: demo:embedded dev:embedded; do \
 	  name=$${target%%:*}; extra=$${target#*:}; group=; \
-	  test $$name = dev && group="--group dev"; \
+	  test $$name = dev && group="--group dev --extra kafka"; \
 	  $(BIN)/uv pip compile -q pyproject.toml $${extra:+--extra $$extra} $$group --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/$$name.lock || exit 1; \
 	done

@@ -32,6 +32,7 @@ PEPPER_CHARACTERS_MIN = 10
 """Different ones: a secret of 32 equal letters is none."""
 
 _START_WORKER = "start a worker with `aforo worker`; if one runs, read its log"
+_START_READER = "start `aforo worker` with AFORO_KAFKA_BROKERS, and see what its log says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ async def _postgresql(runtime: Runtime) -> list[Finding]:
                 await _inbox(db, now),
                 await _segments(db, now),
             ]
+            if runtime.topic is not None:
+                findings.append(await _topic(db, now, runtime.topic.name))
     return findings
 
 
@@ -150,6 +153,15 @@ async def _segments(db: AsyncSession, now: datetime) -> Finding:
         now - waiting.since if waiting.since else None,
         advice="see that ClickHouse works; the worker's log names the segment and the reason",
     )
+
+
+async def _topic(db: AsyncSession, now: datetime, name: str) -> Finding:
+    until = await backlog.topic_read_until(db, name)
+    if until is None:
+        return Finding("topic", ok=False, says=f"nobody has read {name} yet", advice=_START_READER)
+    # What is quiet is noted every other second.
+    behind = max(now - until, timedelta())
+    return _lag("topic", f"{name} is read", behind, advice=_START_READER)
 
 
 def _plugins() -> tuple[Registry, Finding]:

@@ -28,6 +28,9 @@ _ORIGIN = re.compile(
     r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?"
 )
 _SWITCH = {"0": False, "false": False, "1": True, "true": True}
+_BROKER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+_TOPIC = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,249}")
+KAFKA_MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 """All mean the last one."""
 SCHEMES = {
@@ -83,6 +86,16 @@ class Settings:
     """All callers of a tenant together may send so many times what one API key may."""
     disk_percent_max: int = 80
     """So full may the disk of the archive become; then no events are taken."""
+    kafka_brokers: tuple[str, ...] = ()
+    """Where a Kafka or Redpanda cluster is, as host:port. With it events go through a topic."""
+    kafka_topic: str = "aforo-events"
+    kafka_tls: bool = False
+    kafka_ca_file: Path | None = None
+    """The certificates that the brokers' are held against; without it, the system's."""
+    kafka_username: str | None = None
+    """Signs in by SASL, where it is set."""
+    kafka_password: str | None = field(default=None, repr=False)
+    kafka_mechanism: str = "SCRAM-SHA-512"
     log_requests: bool = False
     """Writes a line for every request, not only for those that failed or took long."""
     metrics_host: str = "127.0.0.1"
@@ -156,8 +169,27 @@ def _beyond_limits(values: Mapping[str, Any]) -> Iterator[str]:
     for name, most in _RATES.items():
         if not 1 <= values.get(name, 1) <= most:
             yield f"{_variable(name)} must be 1 to {most:,}, not {values[name]}"
+    yield from _wrong_kafka(values)
     if values.get("production") and values.get("allow_loopback_calls"):
         yield "AFORO_ALLOW_LOOPBACK_CALLS is for development: it must be false in production"
+
+
+def _wrong_kafka(values: Mapping[str, Any]) -> Iterator[str]:
+    for broker in values.get("kafka_brokers", ()):
+        if not _BROKER.fullmatch(broker):
+            yield (
+                "AFORO_KAFKA_BROKERS must be host:port, with commas between them, such as "
+                f"kafka-1.example:9092,kafka-2.example:9092; {broker!r} is none"
+            )
+    if (topic := values.get("kafka_topic")) is not None and not _TOPIC.fullmatch(topic):
+        yield f"AFORO_KAFKA_TOPIC must be the name of a topic, not {topic!r}"
+    mechanism = values.get("kafka_mechanism", KAFKA_MECHANISMS[0])
+    if mechanism not in KAFKA_MECHANISMS:
+        yield f"AFORO_KAFKA_MECHANISM must be one of {', '.join(KAFKA_MECHANISMS)}"
+    if bool(values.get("kafka_username")) != bool(values.get("kafka_password")):
+        yield "AFORO_KAFKA_USERNAME and AFORO_KAFKA_PASSWORD go together: set both or none"
+    if values.get("kafka_password") and values.get("production") and not values.get("kafka_tls"):
+        yield "AFORO_KAFKA_PASSWORD would travel unencrypted: set AFORO_KAFKA_TLS"
 
 
 def _wrong_origins(origins: Sequence[str]) -> Iterator[str]:
@@ -197,7 +229,7 @@ def _parsed(name: str, kind: object, text: str) -> str | int | bool | Path | tup
         return int(text)
     if kind == tuple[str, ...]:
         return tuple(each.strip() for each in text.split(","))
-    return Path(text) if kind is Path else text
+    return Path(text) if kind in {Path, Path | None} else text
 
 
 def _address(name: str, text: str) -> str:

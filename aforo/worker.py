@@ -33,6 +33,7 @@ from aforo.metering import (
     rollups,
     sealer,
 )
+from aforo.metering.delivering import deliver
 from aforo.metering.leadership import leadership
 from aforo.plugins import told
 from aforo.sdk.errors import AforoError
@@ -179,6 +180,8 @@ async def run(runtime: Runtime) -> None:
         "forgetting": lambda: _forget(runtime),
         "audit log": lambda: _seal_audit_log(runtime),
     }
+    if (topic := runtime.topic) is not None:
+        works["topic"] = lambda: deliver(runtime, topic)
     await run_all(
         *(patiently(name, work, retry_seconds=RETRY_SECONDS) for name, work in works.items()),
         finish_seconds=FINISH_SECONDS + 5,

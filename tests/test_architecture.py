@@ -123,7 +123,10 @@ def test_the_schema_that_is_published_is_the_one_that_is_served() -> None:
 
 NO_ROWS_OF_TENANTS = {"alembic_version": "alembic's own note of how far the schema has come"}
 OF_ACCOUNTS = {"account": "a person is no tenant's: walled by the account of the transaction"}
-OF_THE_SYSTEM_ALONE = {"sign_in_count": "numbers by bucket, of whom nobody can tell"}
+OF_THE_SYSTEM_ALONE = {
+    "sign_in_count": "numbers by bucket, of whom nobody can tell",
+    "topic_place": "how far a topic has been read, which holds the events of all",
+}
 
 INDEXES_ACROSS_TENANTS = {
     "api_key_public_id_key": "a request names its tenant by its key",
@@ -133,6 +136,7 @@ INDEXES_ACROSS_TENANTS = {
     "member_session_by_account": "a changed password ends the person's sessions in every tenant",
     "sign_in_count_pkey": "sign-ins are counted before it is known whose they are",
     "portal_token_public_id_key": "a request names its tenant by its token",
+    "topic_place_pkey": "a partition of the topic holds the events of every tenant",
     "job_due": "the relay looks for the work of every tenant",
     "job_done": "old jobs of every tenant are forgotten",
     "event_inbox_unsealed": "the sealer takes the events of every tenant in order",
@@ -193,6 +197,7 @@ ACROSS_TENANTS = {
     "event_conflict": "insert",
     "quarantined_event": "insert",
     "segment": "select insert update",
+    "topic_place": "select insert update",
     "job": "select insert update delete",  # To forget what was done long ago.
     "audit_entry": "select",  # Besides, to give an entry its place: a right to three columns.
     "idempotent_answer": "select delete",  # To forget those that are a day old.

@@ -146,3 +146,35 @@ def test_calls_to_loopback_are_off_unless_switched_on_and_never_on_in_production
     assert refusal({**switched, "AFORO_PRODUCTION": "true"}) == (
         "AFORO_ALLOW_LOOPBACK_CALLS is for development: it must be false in production"
     )
+
+
+def test_brokers_are_hosts_with_ports() -> None:
+    assert from_environment(GOOD).kafka_brokers == ()
+    good = {**GOOD, "AFORO_KAFKA_BROKERS": "kafka-1.example:9092, [::1]:9092"}
+    assert from_environment(good).kafka_brokers == ("kafka-1.example:9092", "[::1]:9092")
+    for wrong in ("kafka", "kafka:", "kafka://kafka:9092", "a:1,", "user@kafka:9092"):
+        said = refusal({**GOOD, "AFORO_KAFKA_BROKERS": wrong})
+        assert said.startswith("AFORO_KAFKA_BROKERS must be host:port")
+
+
+@pytest.mark.parametrize("name", ["..", "a b", "ä", "x" * 250])
+def test_a_topic_has_a_name_that_brokers_take(name: str) -> None:
+    said = refusal({**GOOD, "AFORO_KAFKA_TOPIC": name})
+    assert said == f"AFORO_KAFKA_TOPIC must be the name of a topic, not {name!r}"
+
+
+def test_who_signs_in_to_brokers_does_so_as_a_whole_and_not_in_the_clear() -> None:
+    name, password = {"AFORO_KAFKA_USERNAME": "aforo"}, {"AFORO_KAFKA_PASSWORD": "hush"}
+    assert "set both or none" in refusal({**GOOD, **name})
+    said = refusal({**GOOD, **password})
+    assert "set both or none" in said
+    assert "hush" not in said
+    both = from_environment({**GOOD, **name, **password})
+    assert both.kafka_mechanism == "SCRAM-SHA-512"
+    assert "hush" not in repr(both)
+    live = {**GOOD, **name, **password, "AFORO_PRODUCTION": "true"}
+    assert refusal(live) == "AFORO_KAFKA_PASSWORD would travel unencrypted: set AFORO_KAFKA_TLS"
+    assert from_environment({**live, "AFORO_KAFKA_TLS": "true", "AFORO_KAFKA_CA_FILE": "/ca.pem"})
+    assert refusal({**GOOD, "AFORO_KAFKA_MECHANISM": "GSSAPI"}) == (
+        "AFORO_KAFKA_MECHANISM must be one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN"
+    )

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from aforo.metering.models import EventInbox, Segment, SegmentState
+from aforo.metering.models import EventInbox, Segment, SegmentState, TopicPlace
 from aforo.storage import queue
 from aforo.storage.scope import Runtime
 from aforo.telemetry.metrics import BACKLOG, BACKLOG_AGE
@@ -35,10 +35,25 @@ async def measure(runtime: Runtime) -> None:
             "events": await unsealed_events(db),
             "segments": await unconfirmed_segments(db),
         }
+        topic = runtime.topic
+        until = None if topic is None else await topic_read_until(db, topic.name)
     for name, found in waiting.items():
         BACKLOG.labels(name).set(found.count)
         age = (now - found.since).total_seconds() if found.since else 0
         BACKLOG_AGE.labels(name).set(max(age, 0))
+    if until is not None:
+        BACKLOG_AGE.labels("topic").set(max((now - until).total_seconds(), 0))
+
+
+async def topic_read_until(db: AsyncSession, topic: str) -> datetime | None:
+    """Whatever was sent to the topic before it is in PostgreSQL; None where nobody has read yet.
+
+    A topic that is quiet is looked at every other second.
+    """
+    found: datetime | None = await db.scalar(
+        sa.select(sa.func.min(col(TopicPlace.read_until))).where(col(TopicPlace.topic) == topic)
+    )
+    return found
 
 
 async def unsealed_events(db: AsyncSession) -> Waiting:

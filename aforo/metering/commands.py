@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from aforo.metering.carrying import carry
 from aforo.metering.deduplicate import KeyedEvent, keyed
 from aforo.metering.ingest import key_of, read_event
 from aforo.metering.known import known_now, known_of
@@ -21,7 +22,7 @@ from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
 from aforo.subscriptions.hierarchy import Hierarchy, hash_customer_key
 
-__all__ = ["BatchRefused", "ingest"]
+__all__ = ["NOTHING", "BatchRefused", "ingest", "tell"]
 
 VERDICTS = "verdicts"
 """The live stream of what becomes of events."""
@@ -54,15 +55,18 @@ async def ingest(
     )
     batch = Batch(tenant_id, now, len(events), prepared, verdicts)
     try:
-        answer = await take(runtime, batch, atomic=atomic)
+        if runtime.topic is None:
+            answer = await take(runtime, batch, atomic=atomic)
+        else:
+            answer = await carry(runtime, runtime.topic, batch, atomic=atomic)
     except BatchRefused as refused:
-        _tell(runtime, Told(batch, events, known, source, refused.answer, is_kept=False))
+        tell(runtime, Told(batch, events, known, source, refused.answer, is_kept=False))
         raise
-    _tell(runtime, Told(batch, events, known, source, answer, is_kept=True))
+    tell(runtime, Told(batch, events, known, source, answer, is_kept=True))
     return answer
 
 
-def _tell(runtime: Runtime, told: Told) -> None:
+def tell(runtime: Runtime, told: Told) -> None:
     """Tell whoever watches ingestion live, after the request."""
 
     def say(window: Window) -> None:

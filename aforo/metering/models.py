@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlmodel import Field
+from sqlmodel import Field, SQLModel
 
 from aforo.storage.tables import (
     NOW_DEFAULT,
@@ -134,6 +134,19 @@ class Segment(TenantRow, table=True):
     """Of this tenant's segment before it; zeros for the first."""
     sealed_at: datetime = moment()
     confirmed_at: datetime | None = moment(default=None)
+
+
+class TopicPlace(SQLModel, table=True):
+    """How far a partition of a topic has been read: the truth about it, moved on in the transaction
+    that keeps the events."""
+
+    __tablename__ = "topic_place"
+
+    topic: str = Field(primary_key=True, max_length=249)
+    partition: int = Field(primary_key=True)
+    next_offset: int = Field(sa_type=sa.BigInteger)
+    read_until: datetime = moment()
+    """Whatever was sent before it has been read."""
 
 
 class UsageSpan(TenantTable, table=True):

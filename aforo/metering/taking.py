@@ -90,21 +90,29 @@ async def _take_all(
 ) -> list[IngestAnswer]:
     """Keep batches in one transaction; the answer to each of them."""
     async with answered_within(ROUND_SECONDS_MAX), runtime.system("take events") as db:
-        sorted_out = SortedOut(batches)
-        # Before anything is written: then what supersedes an event is the younger transaction of
-        # the two, and reaches the log after it or together with it.
-        targets = await _targets(db, sorted_out.targets) if sorted_out.targets else {}
-        known = await _take_keys(db, sorted_out)
-        if sorted_out.targets:
-            await _supersede(db, sorted_out, known, targets)
-        kept = sorted_out.kept(known)
-        answers = sorted_out.answers(known)
-        if atomic and answers[0].refused:
-            raise BatchRefused(answers[0])
-        await _keep(db, kept)
-        await _record(db, batches, answers)
+        answers = await take_in(db, batches, atomic=atomic)
         reached("ingest.written")
     reached("ingest.committed")
+    return answers
+
+
+async def take_in(
+    db: AsyncSession, batches: Sequence[Batch], *, atomic: bool = False
+) -> list[IngestAnswer]:
+    """Keep batches in a transaction under the system role; the answer to each of them."""
+    sorted_out = SortedOut(batches)
+    # Before anything is written: then what supersedes an event is the younger transaction of the
+    # two, and reaches the log after it or together with it.
+    targets = await _targets(db, sorted_out.targets) if sorted_out.targets else {}
+    known = await _take_keys(db, sorted_out)
+    if sorted_out.targets:
+        await _supersede(db, sorted_out, known, targets)
+    kept = sorted_out.kept(known)
+    answers = sorted_out.answers(known)
+    if atomic and answers[0].refused:
+        raise BatchRefused(answers[0])
+    await _keep(db, kept)
+    await _record(db, batches, answers)
     return answers
 
 
@@ -195,14 +203,32 @@ def _state_of(one: Prepared) -> bytes:
 async def _known(
     db: AsyncSession, events: SortedOut, asked: Collection[Key]
 ) -> dict[Key, KnownKey]:
-    connection = await db.connection()
-    found = await connection.exec_driver_sql(_KNOWN_KEYS, _columns(asked))
     ours = {place.one.event_id for place in events.firsts.values()}
     return {
-        key_of(row.tenant_id, row.key_hash): KnownKey(row.event_id, row.payload_hash)
-        for row in found
-        if row.event_id not in ours
+        key: first
+        for key, first, is_new in await _holders(db, asked)
+        # One of ours may also have been written before, where it is taken a second time.
+        if not (is_new and first.event_id in ours)
     }
+
+
+async def known_keys(db: AsyncSession, asked: Collection[Key]) -> dict[Key, KnownKey]:
+    """By which events these keys are held, of those that are."""
+    return {key: first for key, first, _ in await _holders(db, asked)}
+
+
+async def _holders(db: AsyncSession, asked: Collection[Key]) -> list[tuple[Key, KnownKey, bool]]:
+    """Keys, their events, and whether this transaction has written them."""
+    connection = await db.connection()
+    found = await connection.exec_driver_sql(_KNOWN_KEYS, _columns(asked))
+    return [
+        (
+            key_of(row.tenant_id, row.key_hash),
+            KnownKey(row.event_id, row.payload_hash),
+            bool(row.is_new),
+        )
+        for row in found
+    ]
 
 
 async def _keep(db: AsyncSession, kept: Sequence[tuple[UUID, Prepared]]) -> None:
@@ -329,7 +355,8 @@ ORDER BY place
 ON CONFLICT (tenant_id, key_hash) DO NOTHING
 """
 _KNOWN_KEYS = """
-SELECT tenant_id, key_hash, event_id, payload_hash
+SELECT tenant_id, key_hash, event_id, payload_hash,
+    event_key.xmin = pg_current_xact_id_if_assigned()::xid AS is_new
 FROM event_key JOIN unnest($1::uuid[], $2::bytea[]) AS asked (tenant_id, key_hash)
     USING (tenant_id, key_hash)
 """

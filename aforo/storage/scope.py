@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from aforo.plugins import Registry
 from aforo.sdk.ids import CustomerId, TenantId
-from aforo.settings import Settings
+from aforo.settings import Settings, SettingsError
 from aforo.storage import clickhouse, postgres, redis
 from aforo.storage.actors import INSTALLATION, Actor
 from aforo.storage.addresses import Walls
@@ -39,6 +39,9 @@ from aforo.storage.trail import follow
 from aforo.telemetry import tracing
 from aforo.telemetry.metrics import TRANSACTIONS, timed
 from aforo.telemetry.tracing import span
+
+if TYPE_CHECKING:
+    from aforo.storage.topic import Topic
 
 APP_CONNECTIONS_MAX = 20
 SYSTEM_CONNECTIONS_MAX = 10
@@ -197,6 +200,8 @@ class Runtime:
     buckets: Buckets
     app_sessions: async_sessionmaker[AsyncSession]
     system_sessions: async_sessionmaker[AsyncSession]
+    topic: "Topic | None" = None
+    """Where events go through a topic on their way to PostgreSQL."""
     refusals: Refusals = field(default_factory=Refusals)
     common: dict[Hashable, Any] = field(default_factory=dict)
     """What the requests of this process have in common."""
@@ -320,6 +325,8 @@ class Runtime:
                     await close()
             except TimeoutError:
                 log.warning("was not closed in time", what=name)
+        if self.topic is not None:
+            await self.topic.close()
         self.events.close()
 
 
@@ -354,7 +361,20 @@ def open_runtime(settings: Settings, plugins: Registry, clock: Clock | None = No
         buckets=Buckets(settings.redis_url),
         app_sessions=postgres.sessions(app),
         system_sessions=postgres.sessions(cross_tenant),
+        topic=_topic(settings),
     )
+
+
+def _topic(settings: Settings) -> "Topic | None":
+    if not settings.kafka_brokers:
+        return None
+    try:
+        from aforo.storage.topic import Topic  # noqa: PLC0415 — it needs an extra.
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "AFORO_KAFKA_BROKERS needs Kafka's client: run `pip install 'aforo[kafka]'`"
+        ) from error
+    return Topic(settings)
 
 
 def _told(

@@ -70,7 +70,9 @@ BACKLOG = Gauge(
     "aforo_backlog", "What waits: due jobs, unsealed events, unconfirmed segments.", ("queue",)
 )
 BACKLOG_AGE = Gauge(
-    "aforo_backlog_age_seconds", "For how long the oldest of them has waited.", ("queue",)
+    "aforo_backlog_age_seconds",
+    "For how long the oldest of them has waited; of the topic, how far behind it is read.",
+    ("queue",),
 )
 
 

@@ -13,7 +13,7 @@ from aforo import process, worker
 from aforo.cli_servers import work
 from aforo.metering import leadership
 from aforo.settings import from_environment
-from aforo.storage import scope
+from aforo.storage import scope, topic
 
 IDLE_SECONDS = 1
 
@@ -24,6 +24,7 @@ def main() -> None:
     leadership.LIFE_SECONDS = 0.1
     scope.SYSTEM_IDLE_TIMEOUT_MS = IDLE_SECONDS * 1_000
     worker.RETRY_SECONDS = 0.1
+    topic.SESSION_SECONDS = 6.0
     configure_mappers()
     settings = from_environment()
     for line in sys.stdin:
