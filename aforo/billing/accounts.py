@@ -11,6 +11,8 @@ from aforo.billing.invoice import Charge, Counted, Discounting
 from aforo.billing.rate import needs_values, pricing_model
 from aforo.catalog.models import Discount, Meter
 from aforo.catalog.queries import OfferingContents, offering_contents
+from aforo.metering.cuts import Cut
+from aforo.metering.limits import blocked
 from aforo.metering.queries import (
     Costs,
     MeterUsage,
@@ -94,10 +96,22 @@ async def count_usage(
         meters |= stretch.account.prices.meters
         for meter_id in stretch.account.prices.meters:
             wanted[meter_id, stretch.part.part].add(stretch.account.customer.id)
-    found: dict[tuple[UUID, Period], Mapping[CustomerId, MeterUsage]] = {}
+    found: dict[tuple[UUID, Period], _Found] = {}
     for (meter_id, period), customer_ids in wanted.items():
-        found[meter_id, period] = await usage_by_customer(
-            scope, meters[meter_id], period, watermark=watermark, customer_ids=_few(customer_ids)
+        some = few(customer_ids)
+        cuts = await blocked(
+            scope, meters[meter_id], period, watermark=watermark, customer_ids=some
+        )
+        found[meter_id, period] = _Found(
+            await usage_by_customer(
+                scope,
+                meters[meter_id],
+                period,
+                watermark=watermark,
+                customer_ids=some,
+                without=cuts,
+            ),
+            cuts,
         )
     return [await _counted(scope, stretch, found, watermark=watermark) for stretch in stretches]
 
@@ -109,7 +123,7 @@ async def count_costs(scope: Scope, stretches: Sequence[Stretch], *, watermark: 
         wanted[stretch.part.part].add(stretch.account.subscription.id)
     found = {
         period: await costs_by_subscription(
-            scope, period, watermark=watermark, subscription_ids=_few(ids)
+            scope, period, watermark=watermark, subscription_ids=few(ids)
         )
         for period, ids in wanted.items()
     }
@@ -120,24 +134,41 @@ async def count_costs(scope: Scope, stretches: Sequence[Stretch], *, watermark: 
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a meter counted in a period."""
+
+    usage: Mapping[CustomerId, MeterUsage]
+    cuts: Sequence[Cut]
+    """What is blocked, and not in it."""
+
+    def cuts_of(self, customer_id: UUID) -> list[Cut]:
+        return [cut for cut in self.cuts if cut.cell.customer_id == customer_id]
+
+
 async def _counted(
     scope: Scope,
     stretch: Stretch,
-    found: Mapping[tuple[UUID, Period], Mapping[CustomerId, MeterUsage]],
+    found: Mapping[tuple[UUID, Period], _Found],
     *,
     watermark: int,
 ) -> dict[UUID, Counted]:
     prices, period, customer = stretch.account.prices, stretch.part.part, stretch.account.customer
     counted: dict[UUID, Counted] = {}
     for meter_id, meter in prices.meters.items():
-        usage = found[meter_id, period].get(CustomerId(customer.id))
+        usage = found[meter_id, period].usage.get(CustomerId(customer.id))
         if usage is None:
             counted[meter_id] = Counted(values=() if meter_id in prices.with_values else None)
             continue
         counted[meter_id] = Counted(usage.quantity, usage.events, usage.xor)
         if meter_id in prices.with_values:
             values = await event_values(
-                scope, meter, period, watermark=watermark, customer_id=customer.id
+                scope,
+                meter,
+                period,
+                watermark=watermark,
+                customer_id=customer.id,
+                without=found[meter_id, period].cuts_of(customer.id),
             )
             counted[meter_id] = replace(counted[meter_id], values=values)
     return counted
@@ -204,5 +235,6 @@ def _discounting(discount: Discount, currency: str) -> Discounting:
     return Discounting(code=discount.code, name=discount.name, rule=rule, discount_id=discount.id)
 
 
-def _few(ids: Collection[UUID]) -> list[UUID] | None:
+def few(ids: Collection[UUID]) -> list[UUID] | None:
+    """The ids as a query of the log may name them; None where they are too many for that."""
     return sorted(ids) if len(ids) <= IDS_MAX else None

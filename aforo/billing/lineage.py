@@ -5,9 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from aforo.billing.accounts import few
 from aforo.catalog.models import Meter
-from aforo.metering.aggregate import EVENTS, selection
-from aforo.metering.queries import moment, rule_of
+from aforo.metering.aggregate import selection
+from aforo.metering.cuts import counted_events
+from aforo.metering.limits import blocked
+from aforo.metering.queries import IN_PERIOD, moment, rule_of
 from aforo.sdk import Period
 from aforo.storage.failpoints import reached
 from aforo.storage.scope import Scope
@@ -68,21 +71,23 @@ async def _stage(
     scope: Scope, bill_run_id: UUID, meter: Meter, lines: Sequence[UsageLine], *, watermark: int
 ) -> None:
     counted = selection(rule_of(meter))
+    period = Period(
+        min(line.period.start for line in lines), max(line.period.end for line in lines)
+    )
+    customers = few({line.customer_id for line in lines})
+    cuts = await blocked(scope, meter, period, watermark=watermark, customer_ids=customers)
     await scope.events.command(
         f"INSERT INTO {_STAGING} "
         "(tenant_id, bill_run_id, invoice_line_id, event_id, key_hash, occurred_at) "
         "SELECT tenant_id, {bill_run:UUID}, line_id, event_id, key_hash, occurred_at "
-        f"FROM {EVENTS} AS event INNER JOIN ({_windows(lines)}) AS line "
-        "ON event.customer_id = line.line_customer "
-        "WHERE occurred_at >= line_start AND occurred_at < line_end "
-        "AND occurred_at >= {start:DateTime64(6, 'UTC')} "
-        "AND occurred_at < {end:DateTime64(6, 'UTC')} "
-        f"AND {counted.condition}",
+        f"FROM {counted_events(counted, IN_PERIOD, cuts)} AS event "
+        f"INNER JOIN ({_windows(lines)}) AS line ON event.customer_id = line.line_customer "
+        "WHERE occurred_at >= line_start AND occurred_at < line_end",
         **counted.parameters,
         bill_run=str(bill_run_id),
         watermark=watermark,
-        start=moment(min(line.period.start for line in lines)),
-        end=moment(max(line.period.end for line in lines)),
+        start=moment(period.start),
+        end=moment(period.end),
     )
 
 

@@ -16,6 +16,8 @@ RESET_SECONDS_MAX = 366 * 24 * 3600
 ROLLOVER_PERIODS_MAX = 12
 ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
 """Aggregations whose units can be added up over time, and taken one after the other."""
+BLOCKABLE = ADDITIVE | {Aggregation.UNIQUE}
+"""Aggregations whose units come one after the other, so that the next can be refused."""
 
 _BY_SECONDS = frozenset({QuotaReset.FIXED, QuotaReset.SLIDING})
 
@@ -53,6 +55,12 @@ def check_terms(
         rate_per_second=_positive(terms.rate_per_second, field="ratePerSecond"),
         rollover_cap=_positive(terms.rollover_cap, field="rolloverCap"),
     )
+    if terms.policy is QuotaPolicy.BLOCK and aggregation not in BLOCKABLE:
+        raise Invalid(
+            f"of a {aggregation} no part can be refused: let it be OVERAGE, or choose a meter of "
+            "SUM, COUNT or UNIQUE",
+            field="policy",
+        )
     _check_reset(terms, aggregation)
     _check_rollover(terms, aggregation)
     return terms

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from aforo.catalog.models import QuotaPolicy, WhenUnavailable
 from aforo.entitlements.standing import Reason, Throttle
+from aforo.metering.grants import QuotaInForce
 from aforo.metering.quota import QuotaUse
-from aforo.metering.quotas import QuotaInForce
 
 SETTLED_SECONDS = 60
 """What changes only when somebody is told of it."""

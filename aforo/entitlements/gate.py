@@ -21,7 +21,8 @@ from aforo.entitlements.decide import (
 )
 from aforo.entitlements.queries import standing_of
 from aforo.entitlements.standing import Entitled, Reason, Standing, Throttle, entitled
-from aforo.metering.quotas import QuotaInForce, count
+from aforo.metering.grants import QuotaInForce
+from aforo.metering.quotas import count
 from aforo.sdk.encoding import decoded, encoded
 from aforo.sdk.errors import Conflict, Invalid, NotFound, Unavailable
 from aforo.sdk.ids import TenantId

@@ -25,8 +25,8 @@ from aforo.catalog.models import (
 from aforo.entitlements.models import Restraint
 from aforo.entitlements.standing import InForce, Plan, Standing
 from aforo.metering.aggregate import EVENTS, selection
+from aforo.metering.grants import QuotaGrant, quota_grants
 from aforo.metering.queries import IN_PERIOD, moment, rule_of, watermark
-from aforo.metering.quotas import QuotaGrant, quota_grants
 from aforo.metering.windows import Life
 from aforo.storage.listing import AgeOrder, Listing, equal
 from aforo.storage.rows import rows_by_id

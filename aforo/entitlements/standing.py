@@ -8,9 +8,8 @@ from enum import StrEnum
 from uuid import UUID
 
 from aforo.billing.settle import WalletState
-from aforo.catalog.models import QuotaPolicy
 from aforo.entitlements.models import RestraintKind
-from aforo.metering.quotas import QuotaGrant
+from aforo.metering.grants import QuotaGrant
 from aforo.metering.windows import Life
 from aforo.subscriptions.models import BillingMode
 
@@ -119,7 +118,7 @@ def entitled(
     ):
         return Reason.NO_BALANCE
     quotas = [each for plan in plans for each in plan.quotas if _is_about(each, feature, meter)]
-    quota = max(quotas, key=_generosity, default=None)
+    quota = max(quotas, key=lambda quota: quota.generosity, default=None)
     meters = {code: id_ for plan in plans for code, id_ in plan.meters.items()}
     meter_id = quota.meter.id if quota else meters.get(meter or "")
     return Entitled(quota, _throttle(standing, quota, meter_id, at))
@@ -137,11 +136,6 @@ def _is_about(quota: QuotaGrant, feature: str | None, meter: str | None) -> bool
     if feature is not None:
         return quota.entitlement.code == feature
     return quota.meter.code == meter
-
-
-def _generosity(quota: QuotaGrant) -> tuple[bool, Decimal]:
-    terms = quota.entitlement
-    return terms.policy is not QuotaPolicy.BLOCK, terms.quota or Decimal(0)
 
 
 def _throttle(

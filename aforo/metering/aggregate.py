@@ -46,6 +46,8 @@ class Selection:
     """The counted property as it is stored; '' for COUNT."""
     quantity: str
     """Aggregate expression: the billable units of the counted events, Decimal(76, 12)."""
+    is_distinct: bool
+    """Whether different texts are counted, and not events."""
     parameters: dict[str, Any]
 
 
@@ -80,5 +82,6 @@ def selection(meter: MeterRule, prefix: str = "m") -> Selection:
         value=value,
         text="''" if meter.property is None else text,
         quantity=quantity,
+        is_distinct=meter.aggregation is Aggregation.UNIQUE,
         parameters=parameters,
     )

@@ -1,7 +1,7 @@
 """How an event passed the first stages, step by step and in words. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -204,6 +204,12 @@ def counted(
             )
         )
     return steps
+
+
+def blocked(step: Step) -> Step:
+    """A meter would count an event, but a quota blocks it."""
+    reason = f"meter {step.meter} does not count it: a quota blocks it"
+    return replace(step, passed=False, decision="BLOCKED", reason=reason, quantity=None)
 
 
 def superseded(key: str, at: datetime, version: int, *, is_void: bool) -> Step:

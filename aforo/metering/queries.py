@@ -14,6 +14,7 @@ from sqlmodel import col
 from aforo.catalog.models import CostRate, Meter
 from aforo.metering.aggregate import EVENTS, WHOLE_LOG, Selection, selection
 from aforo.metering.canonical import number
+from aforo.metering.cuts import Cut, counted_events
 from aforo.metering.enrich import RateInForce
 from aforo.metering.models import (
     EventInbox,
@@ -182,13 +183,15 @@ async def usage_by_customer(
     *,
     watermark: int,
     customer_ids: Sequence[UUID] | None = None,
+    without: Sequence[Cut] = (),
 ) -> dict[CustomerId, MeterUsage]:
-    """Billable units of one meter in a period. Customers without an event are absent."""
+    """Units of one meter in a period, less what is blocked by the cuts that are given: with those
+    of `limits.blocked` they are billable. Customers without an event are absent."""
     counted = selection(rule_of(meter))
+    asked = f"{IN_PERIOD}{_among('customer_id', customer_ids)}"
     rows = await scope.events.query(
-        f"SELECT customer_id, {_MEASURES.format(quantity=counted.quantity)} FROM {EVENTS} "
-        f"WHERE {IN_PERIOD} AND {counted.condition}{_among('customer_id', customer_ids)} "
-        "GROUP BY customer_id",
+        f"SELECT customer_id, {_MEASURES.format(quantity=counted.quantity)} "
+        f"FROM {counted_events(counted, asked, without)} GROUP BY customer_id",
         **_parameters(counted, period, watermark),
         **_ids(customer_ids),
     )
@@ -201,13 +204,19 @@ async def usage_by_customer(
 
 
 async def event_values(
-    scope: Scope, meter: Meter, period: Period, *, watermark: int, customer_id: UUID
+    scope: Scope,
+    meter: Meter,
+    period: Period,
+    *,
+    watermark: int,
+    customer_id: UUID,
+    without: Sequence[Cut] = (),
 ) -> tuple[Decimal, ...]:
-    """The value of each counted event of one customer, in the log's order."""
+    """The value of each counted event of one customer, in the log's order; as above."""
     counted = selection(rule_of(meter))
+    asked = f"{IN_PERIOD} AND customer_id = {{customer:UUID}}"
     rows = await scope.events.query(
-        f"SELECT {counted.value} AS value FROM {EVENTS} WHERE {IN_PERIOD} "
-        f"AND customer_id = {{customer:UUID}} AND {counted.condition} "
+        f"SELECT {counted.value} AS value FROM {counted_events(counted, asked, without)} "
         "ORDER BY segment_id, position",
         **_parameters(counted, period, watermark),
         customer=str(customer_id),

@@ -1,5 +1,6 @@
 """Stage 5, quota check: the live counter, advisory, reconciled against the aggregate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -36,16 +37,17 @@ def advanced(
     counter: QuotaCounter | None,
     *,
     aggregation: Aggregation,
-    contributions: Decimal,
-    largest: Decimal,
+    brought: Sequence[Decimal],
     previous_segment: int,
     segment_id: int,
+    limit: Decimal | None = None,
 ) -> QuotaCounter | None:
     """The counter after one more segment, or None where it must be read from the aggregate.
 
-    Only a counter that has seen every segment before this one can be moved on by what the
-    segment brought; distinct values cannot be added at all, and which value is the latest depends
-    on when each event happened.
+    `brought` is what each event of the segment brings, in its order. Where the quota blocks, what
+    does not fit into `limit` is not counted. Only a counter that has seen every segment before
+    this one can be moved on by what the segment brought; distinct values cannot be added at all,
+    and which value is the latest depends on when each event happened.
     """
     if counter is None or counter.segment_id < previous_segment:
         return None
@@ -53,8 +55,11 @@ def advanced(
         return counter
     match aggregation:
         case Aggregation.SUM | Aggregation.COUNT:
-            return QuotaCounter(counter.used + contributions, segment_id)
+            used = counter.used
+            for units in brought:
+                used += units if limit is None or used + units <= limit else 0
+            return QuotaCounter(used, segment_id)
         case Aggregation.MAX:
-            return QuotaCounter(max(counter.used, largest), segment_id)
+            return QuotaCounter(max(counter.used, *brought), segment_id)
         case Aggregation.UNIQUE | Aggregation.LATEST:
             return None

@@ -6,31 +6,21 @@ aggregate again by whoever asks for it; invoices never look here.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import msgspec
-import sqlalchemy as sa
 import structlog
-from sqlmodel import col
 
-from aforo.catalog.models import (
-    Entitlement,
-    EntitlementKind,
-    Meter,
-    Offering,
-    OfferingEntitlement,
-    QuotaReset,
-)
-from aforo.metering import queries
+from aforo.catalog.models import Meter
+from aforo.metering import limits, queries
+from aforo.metering.grants import QuotaInForce, quota_grants
 from aforo.metering.quota import QuotaCounter, QuotaUse, advanced
-from aforo.metering.rollover import WINDOWS_MAX, carried
 from aforo.metering.sealer import Confirmed
 from aforo.metering.stored import StoredEvent
 from aforo.metering.validate import contribution
-from aforo.metering.windows import Life, Reset, Window, window_at, windows_until
 from aforo.sdk.errors import AforoError, Invalid
 from aforo.sdk.ids import CustomerId
 from aforo.sdk.period import Period
@@ -38,7 +28,6 @@ from aforo.storage.jobs import JobName
 from aforo.storage.redis import UNREACHABLE
 from aforo.storage.scope import GATES, Runtime, Scope
 from aforo.storage.tallies import Progress, Tally, hold_name
-from aforo.subscriptions.models import Customer, Subscription
 
 COUNT_TRIES_MAX = 3
 CUSTOMERS_AT_ONCE = 1_000
@@ -46,83 +35,6 @@ RECONCILE_AFTER = timedelta(minutes=5)
 
 log = structlog.get_logger()
 _properties = msgspec.json.Decoder(float_hook=Decimal)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaGrant:
-    """A quota that a subscription grants for as long as it lives."""
-
-    customer_id: UUID
-    subscription_id: UUID
-    entitlement: Entitlement
-    meter: Meter
-    life: Life
-    reset: Reset
-
-    def at(self, moment: datetime) -> "QuotaInForce":
-        """The quota in the window of a moment within its life."""
-        return QuotaInForce(self, window_at(self.reset, self.life, moment))
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaInForce:
-    """A quota in one of its windows."""
-
-    grant: QuotaGrant
-    window: Window
-
-    @property
-    def customer_id(self) -> UUID:
-        return self.grant.customer_id
-
-    @property
-    def entitlement(self) -> Entitlement:
-        return self.grant.entitlement
-
-    @property
-    def meter(self) -> Meter:
-        return self.grant.meter
-
-    @property
-    def period(self) -> Period:
-        return self.window.period
-
-    @property
-    def of(self) -> str:
-        """Whose tallies."""
-        return str(self.grant.customer_id)
-
-    @property
-    def name(self) -> str:
-        """Of the window's tally, among the customer's."""
-        return self._name(self.window.period)
-
-    @property
-    def counted(self) -> Mapping[str, Period]:
-        """The tallies of usage, by name."""
-        both = (self.window.period, self.window.before)
-        return {self._name(period): period for period in both if period is not None}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of all tallies that say how much is left."""
-        rolls = self.entitlement.rollover_periods is not None
-        return (*self.counted, *([f"{self.name}:carried"] if rolls else []))
-
-    def use(self, tallies: Sequence[Tally], *, with_held: bool = False) -> QuotaUse:
-        """What is used of how much, by the tallies of `names`."""
-        of_usage = [each.total if with_held else each.used for each in tallies]
-        limit = self.entitlement.quota or Decimal(0)
-        used = of_usage[0]
-        if self.window.before is not None:
-            used += of_usage[1] * self.window.part_of_before
-        if self.entitlement.rollover_periods is not None:
-            limit += tallies[-1].used
-        return QuotaUse(limit=limit, used=used)
-
-    def _name(self, period: Period) -> str:
-        start = int(period.start.timestamp() * 1_000)
-        return f"{self.meter.id}:{self.grant.reset.name}:{start}"
 
 
 async def advance(runtime: Runtime, segment: Confirmed) -> None:
@@ -152,49 +64,6 @@ async def quota_uses(
     return dict(uses)
 
 
-async def quota_grants(
-    scope: Scope, customer_ids: Collection[UUID], at: datetime | None = None
-) -> list[QuotaGrant]:
-    """The quotas that the customers' subscriptions grant at a moment, or that those grant which
-    have not ended; one statement."""
-    ended = scope.now if at is None else at
-    rows = await scope.db.execute(
-        sa.select(Subscription, Customer, Entitlement, Meter)
-        .join(Customer, col(Customer.id) == col(Subscription.customer_id))
-        .join(Offering, col(Offering.id) == col(Subscription.offering_id))
-        .join(OfferingEntitlement, col(OfferingEntitlement.offering_id) == col(Offering.id))
-        .join(Entitlement, col(Entitlement.id) == col(OfferingEntitlement.entitlement_id))
-        .join(Meter, col(Meter.id) == col(Entitlement.meter_id))
-        .where(
-            col(Subscription.customer_id).in_(customer_ids),
-            sa.or_(col(Subscription.ends_at).is_(None), col(Subscription.ends_at) > ended),
-            *([] if at is None else [col(Subscription.starts_at) <= at]),
-            col(Entitlement.kind) == EntitlementKind.QUOTA,
-        )
-        .order_by(col(Entitlement.code), col(Subscription.id))
-    )
-    return [
-        QuotaGrant(
-            customer_id=customer.id,
-            subscription_id=subscription.id,
-            entitlement=entitlement,
-            meter=meter,
-            life=Life(
-                starts_at=subscription.starts_at,
-                ends_at=subscription.ends_at,
-                anchor_day=subscription.anchor_day,
-                time_zone=customer.time_zone,
-            ),
-            reset=Reset(
-                kind=entitlement.reset or QuotaReset.BILLING_PERIOD,
-                unit=entitlement.reset_unit,
-                seconds=entitlement.reset_seconds,
-            ),
-        )
-        for subscription, customer, entitlement, meter in rows
-    ]
-
-
 async def count(scope: Scope, quota: QuotaInForce) -> list[Tally]:
     """Count a quota's tallies from the aggregate, and keep them where Redis can be reached.
 
@@ -214,14 +83,14 @@ async def count(scope: Scope, quota: QuotaInForce) -> list[Tally]:
 
 async def by_aggregate(scope: Scope, quota: QuotaInForce, watermark: int) -> dict[str, Tally]:
     """A quota's tallies as the log has them up to a watermark, by name."""
-    found = {
-        name: (await _used(scope, quota.meter, period, [quota.customer_id], watermark)).get(
-            CustomerId(quota.customer_id), Decimal(0)
-        )
-        for name, period in quota.counted.items()
-    }
+    found: dict[str, Decimal] = {}
+    for name, period in quota.counted.items():
+        used = await used_by_customer(scope, quota.meter, period, [quota.customer_id], watermark)
+        found[name] = used.get(CustomerId(quota.customer_id), Decimal(0))
     if quota.entitlement.rollover_periods is not None:
-        found[quota.names[-1]] = await _carried(scope, quota, watermark)
+        found[quota.names[-1]] = await limits.carried_into(
+            scope, quota.grant, quota.period.start, watermark
+        )
     return {name: Tally(used, Decimal(0), watermark) for name, used in found.items()}
 
 
@@ -235,29 +104,19 @@ async def _tallies(scope: Scope, quota: QuotaInForce) -> list[Tally]:
     return known if len(known) == len(wanted) else await count(scope, quota)
 
 
-async def _carried(scope: Scope, quota: QuotaInForce, watermark: int) -> Decimal:
-    """What is left over from the windows before."""
-    grant, terms = quota.grant, quota.entitlement
-    earlier = windows_until(grant.reset, grant.life, quota.period.start, most=WINDOWS_MAX)
-    used = [
-        (await _used(scope, quota.meter, period, [quota.customer_id], watermark)).get(
-            CustomerId(quota.customer_id), Decimal(0)
-        )
-        for period in earlier
-    ]
-    return carried(
-        used,
-        quota=terms.quota or Decimal(0),
-        windows=terms.rollover_periods or 0,
-        cap=terms.rollover_cap,
-    )
-
-
-async def _used(
+async def used_by_customer(
     scope: Scope, meter: Meter, period: Period, customers: Sequence[UUID], watermark: int
 ) -> dict[CustomerId, Decimal]:
+    """Units of a meter in a period, less what is blocked. Who has no event is absent."""
     usage = await queries.usage_by_customer(
-        scope, meter, period, watermark=watermark, customer_ids=customers
+        scope,
+        meter,
+        period,
+        watermark=watermark,
+        customer_ids=customers,
+        without=await limits.blocked(
+            scope, meter, period, watermark=watermark, customer_ids=customers
+        ),
     )
     return {customer: each.quantity for customer, each in usage.items()}
 
@@ -305,16 +164,21 @@ async def _moved(
         is_corrected = quota.customer_id in segment.corrected
         if tally is None or not (brought or is_corrected):
             continue
-        # What is shown is never below 0, so a sum that may fall below it cannot be added to; and
-        # what was superseded is in the sum already.
-        is_anew = is_corrected or quota.meter.allows_negative
+        # What is shown is never below 0, so a sum that may fall below it cannot be added to; what
+        # was superseded is in the sum already; and how much is carried on is not known here, and
+        # with it what is blocked.
+        is_anew = (
+            is_corrected
+            or quota.meter.allows_negative
+            or (quota.blocks and quota.entitlement.rollover_periods is not None)
+        )
         counter = advanced(
             None if is_anew else QuotaCounter(tally.used, tally.segment),
             aggregation=quota.meter.aggregation,
-            contributions=sum(brought, Decimal(0)),
-            largest=max(brought, default=Decimal(0)),
+            brought=brought,
             previous_segment=gap,
             segment_id=segment.segment_id,
+            limit=quota.entitlement.quota if quota.blocks else None,
         )
         if counter is None:
             anew[quota.meter.id, period].append((quota, name))
@@ -335,7 +199,7 @@ async def _counted_anew(
     meter = quotas[0][0].meter
     for at in range(0, len(quotas), CUSTOMERS_AT_ONCE):
         some = [quota.customer_id for quota, _ in quotas[at : at + CUSTOMERS_AT_ONCE]]
-        found |= await _used(scope, meter, period, some, watermark)
+        found |= await used_by_customer(scope, meter, period, some, watermark)
     return [
         (quota, name, found.get(CustomerId(quota.customer_id), Decimal(0)))
         for quota, name in quotas

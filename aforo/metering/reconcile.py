@@ -7,8 +7,8 @@ from uuid import UUID
 
 import structlog
 
-from aforo.metering import queries
-from aforo.metering.quotas import QuotaInForce, quota_grants
+from aforo.metering.grants import QuotaInForce, quota_grants
+from aforo.metering.quotas import used_by_customer
 from aforo.sdk.ids import CustomerId
 from aforo.sdk.period import Period
 from aforo.storage.scope import Scope
@@ -57,17 +57,11 @@ async def _differing(
     scope: Scope, period: Period, group: Sequence[tuple[QuotaInForce, str, Tally]], seen: int
 ) -> list[tuple[QuotaInForce, str, Tally]]:
     """Those of one meter and period that are not as the log has them, with what that has."""
-    usage = await queries.usage_by_customer(
-        scope,
-        group[0][0].meter,
-        period,
-        watermark=seen,
-        customer_ids=[quota.customer_id for quota, _, _ in group],
-    )
+    customers = [quota.customer_id for quota, _, _ in group]
+    usage = await used_by_customer(scope, group[0][0].meter, period, customers, seen)
     found = []
     for quota, name, tally in group:
-        counted = usage.get(CustomerId(quota.customer_id))
-        used = counted.quantity if counted else Decimal(0)
+        used = usage.get(CustomerId(quota.customer_id), Decimal(0))
         drift = abs(tally.used - used)
         TALLY_DRIFT.observe(float(drift / max(used, Decimal(1))))  # A share, for the eye alone.
         if drift and tally.segment <= seen:

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
 from aforo.catalog.models import Aggregation
-from aforo.metering.aggregate import CORRECTIONS, EVENTS, NEWEST_ALONE, selection
+from aforo.metering.aggregate import CORRECTIONS, NEWEST_ALONE, selection
+from aforo.metering.cuts import counted_events
+from aforo.metering.steps import Bucket
 from aforo.metering.validate import MeterRule
+from aforo.sdk.period import Period
 
 SPAN_SEGMENTS_MAX = 10_000
 ROLLUPS = "usage_rollup_of(tenant = {tenant:UUID}, payer = {payer:UUID})"
@@ -73,6 +77,11 @@ SUMS = {
 def event_rows(meter: MeterRule, where: str) -> str:
     """A query of the events that a meter counts, of those that are asked for: one row each, in the
     columns of the table, with `at`, `value`, `text` and `place`."""
+    return rows_from(meter, counted_events(selection(meter), where, ()))
+
+
+def rows_from(meter: MeterRule, events: str) -> str:
+    """The same of the events of a table expression."""
     counted = selection(meter)
     dimensions = ", ".join(
         _PLAIN.format(text=f"property_texts[{{dimension{number}:String}}]")
@@ -83,7 +92,7 @@ def event_rows(meter: MeterRule, where: str) -> str:
         "toNullable(subscription_id) AS subscription_id, "
         f"CAST([{dimensions}], 'Array(String)') AS dimensions, key_xor, {counted.value} AS value, "
         f"{counted.text} AS text, (occurred_at, segment_id, position) AS place "
-        f"FROM {EVENTS} WHERE {where} AND {counted.condition}"
+        f"FROM {events}"
     )
 
 
@@ -140,6 +149,22 @@ def cut(segments: Sequence[tuple[int, int]], span_events: int) -> int | None:
     return segments[-1][0] if len(segments) >= SPAN_SEGMENTS_MAX else None
 
 
+def in_periods(column: str, periods: Sequence[Period]) -> str:
+    """A condition: in one of the periods. Seconds are exact at quarters of an hour; the edges of a
+    period are finer."""
+    micros = [(_microseconds(period.start), _microseconds(period.end)) for period in periods]
+    found = " OR ".join(
+        f"({column} >= fromUnixTimestamp64Micro({start}, 'UTC') "
+        f"AND {column} < fromUnixTimestamp64Micro({end}, 'UTC'))"
+        for start, end in micros
+    )
+    return f"({found})"
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
 OF_SPAN = "segment_id > {after:UInt64}"
 """With the watermark at the last segment of a span: its events."""
 _DAY = "toDateTime(toStartOfDay({}, 'UTC'), 'UTC')"
@@ -148,6 +173,18 @@ _BUCKETS = {
     level: (_DAY if level in {Level.DAYS, Level.DETAILED_DAYS} else _QUARTER).format("occurred_at")
     for level in Level
 }
+STEPS = {
+    Bucket.QUARTER_HOUR: "toUnixTimestamp(toStartOfFifteenMinutes({at}, {{zone:String}}))",
+    Bucket.HOUR: "toUnixTimestamp(toStartOfHour({at}, {{zone:String}}))",
+    Bucket.DAY: "toUnixTimestamp(toStartOfDay({at}, {{zone:String}}))",
+    Bucket.WEEK: (
+        "toUnixTimestamp(toDateTime(toStartOfWeek({at}, 1, {{zone:String}}), {{zone:String}}))"
+    ),
+    Bucket.MONTH: (
+        "toUnixTimestamp(toDateTime(toStartOfMonth({at}, {{zone:String}}), {{zone:String}}))"
+    ),
+}
+"""The start of the step of a series, in seconds, by the time `{at}`."""
 _DETAILS = "team_id, agent_id, customer_key_id, subscription_id, dimensions"
 # As filters read it: a number and a text of the same characters are one value; no property is ''.
 _PLAIN = (

@@ -1,6 +1,6 @@
 """Reads how one event passed the stages up to aggregation, wherever it is by now."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +13,9 @@ from sqlmodel import col
 
 from aforo.metering import queries
 from aforo.metering.aggregate import NEWEST_ALONE, WHOLE_LOG
+from aforo.metering.blocks import Block, blocks_of
 from aforo.metering.corrections import superseding
+from aforo.metering.grants import quota_grants
 from aforo.metering.models import (
     EventConflict,
     EventKey,
@@ -26,6 +28,7 @@ from aforo.metering.passing import (
     Aside,
     Step,
     Taking,
+    blocked,
     conflict,
     counted,
     not_reached,
@@ -34,7 +37,6 @@ from aforo.metering.passing import (
     taken,
 )
 from aforo.metering.queries import EVENT_COLUMNS, EventRow, moment
-from aforo.metering.quotas import quota_grants
 from aforo.metering.stored import hash_of_key
 from aforo.metering.trace import read
 from aforo.stages.queries import versions_at
@@ -137,10 +139,14 @@ async def _of_log(scope: Scope, event: EventRow) -> Trace:
     meters = frozenset(
         rule.meter_id for rule, step in zip(rules, judged, strict=True) if step.passed
     )
-    steps += await _quotas(
-        scope, event, meters, version=versions[StageName.QUOTA_CHECK], at=confirmed_at
-    )
-    steps += judged
+    blocks = await _blocks(scope, event)
+    quota_version = versions[StageName.QUOTA_CHECK]
+    steps += await _quotas(scope, event, meters, blocks, version=quota_version, at=confirmed_at)
+    steps += [
+        blocked(step) if rule.meter_id in blocks else step
+        for rule, step in zip(rules, judged, strict=True)
+    ]
+    meters -= blocks.keys()
     by = (await superseding(scope, [event.event_id])).get(event.event_id)
     if by is not None:
         version = versions[StageName.AGGREGATION]
@@ -148,10 +154,22 @@ async def _of_log(scope: Scope, event: EventRow) -> Trace:
     return Trace(event, steps, meters)
 
 
+async def _blocks(scope: Scope, event: EventRow) -> dict[UUID, Block]:
+    """What blocks an event, by meter."""
+    found = (await blocks_of(scope, [event])).get(event.event_id, ())
+    return {block.meter.id: block for block in found}
+
+
 async def _quotas(
-    scope: Scope, event: EventRow, meters: frozenset[UUID], *, version: int, at: datetime | None
+    scope: Scope,
+    event: EventRow,
+    meters: frozenset[UUID],
+    blocks: Mapping[UUID, Block],
+    *,
+    version: int,
+    at: datetime | None,
 ) -> list[Step]:
-    """Stage 5: the quotas that the event uses up."""
+    """Stage 5: the quotas that the event uses up, and those that block it."""
     nothing = Step(
         stage=StageName.QUOTA_CHECK,
         passed=True,
@@ -161,7 +179,19 @@ async def _quotas(
         at=at,
     )
     grants = await quota_grants(scope, [event.customer_id], event.occurred_at)
-    return [
+    barred = [
+        replace(
+            nothing,
+            passed=False,
+            decision="BLOCKED",
+            reason=f"it does not fit into the quota {block.entitlement.code}, version "
+            f"{block.entitlement.version}: {block.used_before:f} of {block.limit:f} "
+            f"{block.meter.code} were used before it",
+            meter=block.meter.code,
+        )
+        for block in blocks.values()
+    ]
+    used = [
         replace(
             nothing,
             decision="QUOTA_USED",
@@ -171,8 +201,9 @@ async def _quotas(
             meter=grant.meter.code,
         )
         for grant in grants
-        if grant.meter.id in meters
-    ] or [nothing]
+        if grant.meter.id in meters and grant.meter.id not in blocks
+    ]
+    return barred + used or [nothing]
 
 
 async def _conflicts(scope: Scope, event_id: UUID) -> list[Step]:

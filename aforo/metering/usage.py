@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -11,15 +11,19 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from aforo.catalog.models import Meter
-from aforo.metering.aggregate import NEWEST_ALONE
+from aforo.metering import limits
+from aforo.metering.aggregate import NEWEST_ALONE, selection
+from aforo.metering.cuts import Cut, blocked_events, counted_events
 from aforo.metering.queries import IN_PERIOD, moment, rule_of, shortest
 from aforo.metering.rollup import (
     ROLLUPS,
+    STEPS,
     SUMS,
     Level,
     event_parameters,
-    event_rows,
+    in_periods,
     place_of,
+    rows_from,
     superseded_since,
 )
 from aforo.metering.rollups import RolledUp, rolled_up
@@ -120,13 +124,23 @@ def check_dimensions(meter: Meter, attributes: Iterable[Attribute]) -> None:
 
 async def usage_total(scope: Scope, of: UsageOf) -> UsageTotal:
     """All of it in one figure."""
-    rows = await _Reading(scope, of).rows()
-    return UsageTotal(shortest(rows[0]["quantity"]), rows[0]["events"])
+    [row] = await _Reading(scope, of, await _cuts(scope, of)).rows()
+    return UsageTotal(shortest(row["quantity"]), row["events"])
+
+
+async def usage_blocked(scope: Scope, of: UsageOf) -> UsageTotal:
+    """What quotas block of it, which is in no other figure."""
+    cuts = await _cuts(scope, of)
+    if not cuts:
+        return UsageTotal(Decimal(0), 0)
+    [row] = await _Reading(scope, of, cuts).blocked_rows()
+    return UsageTotal(shortest(row["quantity"]), row["events"])
 
 
 async def usage_over_time(scope: Scope, of: UsageOf, bucket: Bucket) -> list[UsagePoint]:
     """A series, the oldest step first; steps without an event are absent."""
-    rows = await _Reading(scope, of, bucket=bucket).rows("ORDER BY step")
+    reading = _Reading(scope, of, await _cuts(scope, of), bucket=bucket)
+    rows = await reading.rows("ORDER BY step")
     return [_point(row, of.zone) for row in rows]
 
 
@@ -139,7 +153,7 @@ async def usage_by(
     """
     assert 0 < len(by) <= GROUPINGS_MAX, "the caller bounds the groupings"
     assert 0 < first <= GROUPS_MAX, "the caller bounds the groups"
-    reading = _Reading(scope, of, by=by)
+    reading = _Reading(scope, of, await _cuts(scope, of), by=by)
     keys = reading.keys
     rows = await reading.rows(
         f"ORDER BY quantity DESC, {', '.join(keys)} LIMIT {{first:UInt32}}", first=first
@@ -147,7 +161,7 @@ async def usage_by(
     points: dict[tuple[Any, ...], list[UsagePoint]] = defaultdict(list)
     if bucket is not None and rows:
         shown = [tuple(str(row[key]) for key in keys) for row in rows]
-        series = _Reading(scope, of, by=by, bucket=bucket)
+        series = replace(reading, bucket=bucket)
         for row in await series.rows("ORDER BY step", shown=shown):
             points[tuple(row[key] for key in keys)].append(_point(row, of.zone))
     return UsageGroups(
@@ -183,6 +197,8 @@ class _Reading:
 
     scope: Scope
     of: UsageOf
+    cuts: Sequence[Cut]
+    """What is blocked, and left out."""
     by: Sequence[Attribute] = ()
     bucket: Bucket | None = None
 
@@ -199,12 +215,7 @@ class _Reading:
         rolled = await rolled_up(self.scope, self.of.meter.id, self.of.watermark)
         rule = rule_of(self.of.meter)
         groups = [*self.keys, *(["step"] if self.bucket else [])]
-        parts = [
-            f"SELECT {self._told_apart(part)}{part.events} AS e"
-            f"{', ' + part.columns if part.columns else ''} "
-            f"FROM ({part.sql}) WHERE {self._conditions()} {_grouped(groups)}"
-            for part in self._parts(rule, rolled)
-        ]
+        parts = [self._part(part, groups) for part in self._parts(rule, rolled)]
         # How many groups there are is known before any of them is left out.
         counted = "count() OVER () AS groups, " if self.keys and not self.bucket else ""
         among = f"WHERE ({', '.join(self.keys)}) IN {{shown:{self._type()}}} " if shown else ""
@@ -216,20 +227,34 @@ class _Reading:
         )
         if shown:
             more["shown"] = list(shown) if len(self.by) > 1 else [one for (one,) in shown]
+        more |= {"spans": list(rolled.span_ids), "through": rolled.through}
+        more["ends"] = list(rolled.ends)
+        return await self._query(sql, **more)
+
+    async def blocked_rows(self) -> list[dict[str, Any]]:
+        """One row with `quantity` and `events` of what is left out."""
+        rule = rule_of(self.of.meter)
+        part = _of_events(rule, blocked_events(selection(rule), IN_PERIOD, self.cuts))
+        sums = f"{SUMS[rule.aggregation].quantity} AS quantity, sum(e) AS events"
+        return await self._query(f"SELECT {sums} FROM ({self._part(part, [])})")
+
+    async def _query(self, sql: str, **more: Any) -> list[dict[str, Any]]:
         return await self.scope.events.query(
             sql,
-            **event_parameters(rule),
+            **event_parameters(rule_of(self.of.meter)),
             **self._values(),
             **more,
             zone=str(self.of.zone),
             watermark=self.of.watermark,
             meter=str(self.of.meter.id),
-            spans=list(rolled.span_ids),
-            through=rolled.through,
-            ends=list(rolled.ends),
             start=moment(self.of.period.start),
             end=moment(self.of.period.end),
         )
+
+    def _part(self, part: _Part, groups: Sequence[str]) -> str:
+        columns = f", {part.columns}" if part.columns else ""
+        told = f"SELECT {self._told_apart(part)}{part.events} AS e{columns} FROM ({part.sql})"
+        return f"{told} WHERE {self._conditions()} {_grouped(groups)}"
 
     def _told_apart(self, part: _Part) -> str:
         columns = [
@@ -237,13 +262,19 @@ class _Reading:
             for attribute, key in zip(self.by, self.keys, strict=True)
         ]
         if self.bucket:
-            columns.append(f"{_STEPS[self.bucket].format(at=part.at)} AS step, ")
+            columns.append(f"{STEPS[self.bucket].format(at=part.at)} AS step, ")
         return "".join(columns)
 
     def _parts(self, rule: MeterRule, rolled: RolledUp) -> Iterator[_Part]:
         """What is rolled up by days and quarters, what the log has in place of those of them that
-        were corrected since, what it has at the edges of the period, and behind the roll-ups."""
+        were corrected since, what it has at the edges of the period, and behind the roll-ups. Those
+        who are over a limit are read from the log alone, without what is blocked."""
         sums = SUMS[rule.aggregation]
+        others = "true"
+        if self.cuts:
+            those = ", ".join(sorted({f"'{cut.cell.customer_id}'" for cut in self.cuts}))
+            others = f"customer_id NOT IN ({those})"
+            yield _from_log(rule, f"{IN_PERIOD} AND customer_id IN ({those})", self.cuts)
         told = [*self.by, *(attribute for attribute, _ in self.of.where)]
         is_detailed = any(attribute.by is not UsageBy.CUSTOMER for attribute in told)
         within = stretches(self.of.period, self.bucket, self.of.zone)
@@ -256,38 +287,29 @@ class _Reading:
                 sql = (
                     f"SELECT * FROM {ROLLUPS} WHERE meter_id = {{meter:UUID}} "
                     f"AND level = {level:d} AND span_id IN {{spans:Array(UInt64)}} "
-                    f"AND {_among('bucket', periods)}"
+                    f"AND {others} AND {in_periods('bucket', periods)}"
                 )
                 if rolled.ends:
                     since = superseded_since(level)
                     sql += f" AND (customer_id, bucket) NOT IN ({since})"
                     in_place = (
-                        f"segment_id <= {{through:UInt64}} AND {_among('occurred_at', periods)} "
-                        f"AND {place_of(level)} IN ({since})"
+                        f"segment_id <= {{through:UInt64}} AND {place_of(level)} IN ({since}) "
+                        f"AND {others} AND {in_periods('occurred_at', periods)}"
                     )
-                    yield self._from_log(rule, in_place)
+                    yield _from_log(rule, in_place)
                 yield _Part(sql, at="bucket", events="sum(events)", columns=sums.of_rollups)
             if within.edges:
-                at_edges = _among("occurred_at", within.edges)
-                yield self._from_log(rule, f"segment_id <= {{through:UInt64}} AND {at_edges}")
+                at_edges = f"{others} AND {in_periods('occurred_at', within.edges)}"
+                yield _from_log(rule, f"segment_id <= {{through:UInt64}} AND {at_edges}")
         if rolled.through < self.of.watermark or not rolled.span_ids:
-            yield self._from_log(rule, f"segment_id > {{through:UInt64}} AND {IN_PERIOD}")
-
-    def _from_log(self, rule: MeterRule, where: str) -> _Part:
-        columns = SUMS[rule.aggregation].of_events
-        return _Part(event_rows(rule, where), at="at", events="count()", columns=columns)
+            yield _from_log(rule, f"segment_id > {{through:UInt64}} AND {others} AND {IN_PERIOD}")
 
     def _conditions(self) -> str:
-        return " AND ".join(
-            [
-                "true",
-                *(
-                    f"{_key(self.of.meter, attribute)} IN "
-                    f"{{where{number}:Array({_type(attribute)})}}"
-                    for number, (attribute, _) in enumerate(self.of.where)
-                ),
-            ]
+        conditions = (
+            f" AND {_key(self.of.meter, attribute)} IN {{where{number}:Array({_type(attribute)})}}"
+            for number, (attribute, _) in enumerate(self.of.where)
         )
+        return f"true{''.join(conditions)}"
 
     def _values(self) -> dict[str, list[str]]:
         return {
@@ -300,6 +322,29 @@ class _Reading:
         return f"Array(Tuple({', '.join(types)}))" if len(types) > 1 else f"Array({types[0]})"
 
 
+async def _cuts(scope: Scope, of: UsageOf) -> Sequence[Cut]:
+    """What is blocked of the customers that are asked for. Who may be over a limit is said by the
+    roll-ups; where that would be so only for a while, because of corrections, by the log."""
+    named = [values for attribute, values in of.where if attribute.by is UsageBy.CUSTOMER]
+    customers = [UUID(value) for value in named[0] if value is not None] if named else None
+    least = await limits.least_limit(scope, of.meter, of.period)
+    if least is None:
+        return ()
+    if of.meter.allows_negative:
+        return await limits.blocked(
+            scope, of.meter, of.period, watermark=of.watermark, customer_ids=customers
+        )
+    by = Attribute(UsageBy.CUSTOMER)
+    around = replace(of, period=least.around, where=[(by, values) for values in named])
+    rows = await _Reading(scope, around, (), by=[by]).rows(
+        "HAVING quantity > {least:Decimal(76, 12)} ORDER BY k0", least=f"{least.limit:f}"
+    )
+    over = [row["k0"] for row in rows]
+    return await limits.blocked_of(
+        scope, of.meter, of.period, watermark=of.watermark, customer_ids=over
+    )
+
+
 _COLUMNS = {
     # The first is what the table is sorted by; neither it nor the second is ever null.
     UsageBy.CUSTOMER: "customer_id",
@@ -309,17 +354,14 @@ _COLUMNS = {
     UsageBy.CUSTOMER_KEY: "ifNull(customer_key_id, toUUID('{none}'))",
 }
 _NOBODY = UUID(int=0)
-_STEPS = {
-    Bucket.QUARTER_HOUR: "toUnixTimestamp(toStartOfFifteenMinutes({at}, {{zone:String}}))",
-    Bucket.HOUR: "toUnixTimestamp(toStartOfHour({at}, {{zone:String}}))",
-    Bucket.DAY: "toUnixTimestamp(toStartOfDay({at}, {{zone:String}}))",
-    Bucket.WEEK: (
-        "toUnixTimestamp(toDateTime(toStartOfWeek({at}, 1, {{zone:String}}), {{zone:String}}))"
-    ),
-    Bucket.MONTH: (
-        "toUnixTimestamp(toDateTime(toStartOfMonth({at}, {{zone:String}}), {{zone:String}}))"
-    ),
-}
+
+
+def _from_log(rule: MeterRule, where: str, cuts: Sequence[Cut] = ()) -> _Part:
+    return _of_events(rule, counted_events(selection(rule), where, cuts))
+
+
+def _of_events(rule: MeterRule, events: str) -> _Part:
+    return _Part(rows_from(rule, events), "at", "count()", SUMS[rule.aggregation].of_events)
 
 
 def _key(meter: Meter, attribute: Attribute) -> str:
@@ -349,22 +391,6 @@ def _value(stored: UUID | str) -> Value:
 def _point(row: dict[str, Any], zone: ZoneInfo) -> UsagePoint:
     start = datetime.fromtimestamp(row["step"], zone)
     return UsagePoint(start, shortest(row["quantity"]), row["events"])
-
-
-def _among(column: str, periods: Sequence[Period]) -> str:
-    """A condition: in one of the periods. Seconds are exact at quarters of an hour; the edges of a
-    period are finer."""
-    micros = [(_microseconds(period.start), _microseconds(period.end)) for period in periods]
-    found = " OR ".join(
-        f"({column} >= fromUnixTimestamp64Micro({start}, 'UTC') "
-        f"AND {column} < fromUnixTimestamp64Micro({end}, 'UTC'))"
-        for start, end in micros
-    )
-    return f"({found})"
-
-
-def _microseconds(at: datetime) -> int:
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _grouped(columns: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from aforo.telemetry.tracing import span
 
 QUERIES_AT_ONCE = 8
 QUERY_TIMEOUT_SECONDS = 120
+STATEMENT_BYTES_MAX = 64 * 1024 * 1024
 EVERY_PAYER = "00000000-0000-0000-0000-000000000000"
 """In place of a customer: the events of all."""
 T = TypeVar("T")
@@ -124,5 +125,7 @@ def connect(url: str) -> Client:
             # whether it was there before is for the sealer to say.
             "async_insert": 0,
             "insert_deduplicate": 0,
+            # Tables of cells stand in the text of a statement, about 300 bytes for each.
+            "max_query_size": STATEMENT_BYTES_MAX,
         },
     )

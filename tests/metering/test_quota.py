@@ -85,8 +85,7 @@ def advance(counter: QuotaCounter | None, aggregation: Aggregation) -> QuotaCoun
     return advanced(
         counter,
         aggregation=aggregation,
-        contributions=Decimal(7),
-        largest=Decimal(5),
+        brought=[Decimal(2), Decimal(5)],
         previous_segment=4,
         segment_id=6,
     )

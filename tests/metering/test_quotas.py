@@ -12,8 +12,8 @@ from aforo.catalog import commands as catalog
 from aforo.catalog.models import Aggregation, EntitlementKind
 from aforo.catalog.validate import Filter
 from aforo.metering import queries, quotas, reconcile
+from aforo.metering.grants import QuotaInForce, quota_grants
 from aforo.metering.quota import QuotaUse
-from aforo.metering.quotas import QuotaInForce
 from aforo.sdk.ids import TenantId
 from aforo.storage import clickhouse, redis
 from aforo.storage.clock import MovableClock
@@ -222,7 +222,7 @@ def used(
 async def sums(market: Market) -> list[QuotaInForce]:
     """Acme's quota of the meter that sums."""
     async with market.scope() as scope:
-        grants = await quotas.quota_grants(scope, [market.customers["acme"]], scope.now)
+        grants = await quota_grants(scope, [market.customers["acme"]], scope.now)
         return [each.at(scope.now) for each in grants if each.meter.code == "sum"]
 
 

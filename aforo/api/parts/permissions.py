@@ -87,6 +87,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Team": Permission.CUSTOMERS_READ,
         "Event": Permission.USAGE_READ,
         "EventCorrection": Permission.USAGE_READ,
+        "EventBlock": Permission.USAGE_READ,
         "DiscardedEvents": Permission.USAGE_READ,
         "IngestionBalance": Permission.USAGE_READ,
         "IngestionBalances": Permission.USAGE_READ,

@@ -16,7 +16,7 @@ from aforo.api.parts.pages import ByAge, children_in_pages, publish_order, rows_
 from aforo.api.parts.relay import After, Connection, First, Node
 from aforo.api.parts.scalars import BigInt, parse_moment
 from aforo.api.types.catalog import Meter, meter_of
-from aforo.api.types.events import Event
+from aforo.api.types.events import Event, events_of
 from aforo.api.types.explanations import InvoiceExplanation, explanation_of
 from aforo.api.types.payments import PaymentInstruction
 from aforo.api.types.periods import PeriodInput
@@ -120,7 +120,7 @@ class InvoiceLine(Node):
         async def count() -> int:
             return self.event_count
 
-        return relay.connection(rows, page, Event.from_row, cursor=_cursor, count=count)
+        return relay.connection(rows, page, events_of(rows), cursor=_cursor, count=count)
 
 
 @strawberry.type(description="One tax of an invoice.")

@@ -43,7 +43,8 @@ publish_enum(
     QuotaPolicy,
     "What becomes of usage beyond a quota.",
     OVERAGE="It is allowed, and billed as the rate plan says.",
-    BLOCK="The entitlement check says no.",
+    BLOCK="The entitlement check says no, and an event that does not fit is blocked: kept and "
+    "shown, never billed.",
 )
 publish_enum(
     WhenUnavailable,

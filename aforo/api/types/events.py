@@ -1,6 +1,6 @@
 """GraphQL of the events: those in the log, and those that stand behind an invoice line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
@@ -12,6 +12,8 @@ from aforo.api.parts.answers import decode_json
 from aforo.api.parts.context import Info
 from aforo.api.parts.fields import field
 from aforo.api.parts.scalars import JSON
+from aforo.api.types.catalog import Entitlement, Meter
+from aforo.api.types.event_blocks import EventBlock, EventState, Shown, Told
 from aforo.api.types.stages import TRACE, TRACE_COST, TakenEvent, TraceStep
 from aforo.api.types.subscriptions import Customer, customer_of
 from aforo.billing import traces
@@ -41,9 +43,18 @@ class EventCorrection:
         )
 
 
+def events_of(
+    rows: Sequence[EventRow | SourceEvent],
+) -> "Callable[[EventRow | SourceEvent], Event]":
+    """What makes the events of one answer from their rows."""
+    shown = Shown(rows)
+    return lambda row: Event.from_row(row, shown)
+
+
 @strawberry.type(description="A usage event that was accepted.")
 class Event(TakenEvent):
     customer_id: strawberry.Private[UUID]
+    shown: strawberry.Private[Shown]
     occurred_at: datetime = strawberry.field(description="When it happened.")
     properties: JSON = strawberry.field(description="What it says.")
     cost: Decimal | None = strawberry.field(
@@ -55,9 +66,10 @@ class Event(TakenEvent):
     )
 
     @classmethod
-    def from_row(cls, row: EventRow | SourceEvent) -> Self:
+    def from_row(cls, row: EventRow | SourceEvent, shown: Shown) -> Self:
         return cls(
             customer_id=row.customer_id,
+            shown=shown,
             event_id=strawberry.ID(str(row.event_id)),
             idempotency_key=row.idempotency_key,
             type=row.type,
@@ -73,12 +85,16 @@ class Event(TakenEvent):
     def from_message(cls, message: Mapping[str, Any]) -> Self:
         """The event of a live message."""
         cost = message["cost"]
+        customer_id = UUID(message["customerId"])
+        occurred_at = datetime.fromisoformat(message["occurredAt"])
+        told = Told(UUID(message["id"]), message["type"], customer_id, occurred_at)
         return cls(
-            customer_id=UUID(message["customerId"]),
+            customer_id=customer_id,
+            shown=Shown([told]),
             event_id=strawberry.ID(message["id"]),
             idempotency_key=message["idempotencyKey"],
             type=message["type"],
-            occurred_at=datetime.fromisoformat(message["occurredAt"]),
+            occurred_at=occurred_at,
             received_at=datetime.fromisoformat(message["receivedAt"]),
             properties=JSON(decode_json(message["properties"])),
             cost=None if cost is None else Decimal(cost),
@@ -96,6 +112,25 @@ class Event(TakenEvent):
     @field("The payer that it is counted for.")
     async def customer(self, info: Info) -> Customer:
         return await customer_of(info, self.customer_id)
+
+    @field("Whether it counts, by the log as it is now.", cost=2)
+    async def state(self, info: Info) -> EventState:
+        if await info.context.load(superseding, UUID(self.event_id)) is not None:
+            return EventState.SUPERSEDED
+        blocks = await self.shown.blocks(info, UUID(self.event_id))
+        return EventState.BLOCKED if blocks else EventState.COUNTED
+
+    @field("The quotas that block it; none where it counts.", cost=2)
+    async def blocks(self, info: Info) -> list[EventBlock]:
+        return [
+            EventBlock(
+                meter=Meter.from_row(each.meter),
+                entitlement=Entitlement.from_row(each.entitlement),
+                limit=each.limit,
+                used_before=each.used_before,
+            )
+            for each in await self.shown.blocks(info, UUID(self.event_id))
+        ]
 
     @field(TRACE, cost=TRACE_COST)
     async def trace(self, info: Info) -> list[TraceStep]:

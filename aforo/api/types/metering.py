@@ -11,7 +11,7 @@ from aforo.api.parts.context import Info
 from aforo.api.parts.cursors import bad_cursor, cursor_at, cursor_parts
 from aforo.api.parts.fields import field, subscription
 from aforo.api.parts.relay import After, Connection, First, local_id, optional_id
-from aforo.api.types.events import Event
+from aforo.api.types.events import Event, events_of
 from aforo.api.types.quarantine import QuarantinedEvent
 from aforo.api.types.stages import TakenEvent
 from aforo.metering import queries, traces
@@ -62,7 +62,7 @@ class MeteringQuery:
                     scope, watermark=watermark, customer_id=customer, event_type=type
                 )
 
-        return relay.connection(rows, page, Event.from_row, cursor=_cursor, count=count)
+        return relay.connection(rows, page, events_of(rows), cursor=_cursor, count=count)
 
     @field(
         "The event that was taken under a key, or has an id: an `Event` once it is in the log, a "
@@ -96,7 +96,7 @@ class MeteringQuery:
             waits = aside is not None and aside.state is not QuarantineState.RELEASED
             row = None if waits else await traces.event_in_log(scope, found)
         if row is not None:
-            return Event.from_row(row)
+            return events_of([row])(row)
         return None if aside is None else QuarantinedEvent.from_row(aside)
 
 

@@ -9,8 +9,9 @@ import strawberry
 
 from aforo.api.parts.context import Info
 from aforo.api.types.catalog import Entitlement
+from aforo.metering.grants import QuotaInForce
 from aforo.metering.quota import QuotaUse as Use
-from aforo.metering.quotas import QuotaInForce, quota_uses
+from aforo.metering.quotas import quota_uses
 
 
 @strawberry.type(description="A quota of a customer in its running period, and its use.")

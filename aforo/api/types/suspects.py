@@ -9,7 +9,7 @@ from aforo.api.parts.context import Info
 from aforo.api.parts.fields import field
 from aforo.api.parts.relay import local_id
 from aforo.api.parts.scalars import BigInt
-from aforo.api.types.events import Event
+from aforo.api.types.events import Event, events_of
 from aforo.api.types.periods import PeriodInput
 from aforo.metering import queries
 from aforo.metering.suspects import (
@@ -45,10 +45,11 @@ class SuspectedDuplicates:
 
     @classmethod
     def of(cls, suspects: Suspects) -> Self:
+        event_of = events_of([event for pair in suspects.pairs for event in pair])
         return cls(
             count=BigInt(suspects.count),
             pairs=[
-                SuspectedDuplicate(event=Event.from_row(event), before=Event.from_row(before))
+                SuspectedDuplicate(event=event_of(event), before=event_of(before))
                 for before, event in suspects.pairs
             ],
         )

@@ -134,6 +134,16 @@ class Usage:
         return UsageTotal(quantity=found.quantity, events=BigInt(found.events))
 
     @field(
+        "What quotas block of it: beyond their limits, kept and shown, never billed, and in no "
+        "other figure here.",
+        cost=50,
+    )
+    async def blocked(self, info: Info) -> UsageTotal:
+        async with info.context.scope() as scope:
+            found = await usage.usage_blocked(scope, self.asked.of)
+        return UsageTotal(quantity=found.quantity, events=BigInt(found.events))
+
+    @field(
         "Its course, the oldest step first; steps without an event are left out. At most "
         f"{POINTS_MAX} steps.",
         cost=50,

@@ -185,14 +185,15 @@ class Conversation(BaseHTTPRequestHandler):
         with self.server.engine.handle(
             database=fields.get("database"), settings=settings
         ) as handle:
-            head = fields.get("query", "").encode("utf-8", "surrogateescape")
-            if not head:
-                head, body = _peeked(body)
+            given = fields.get("query", "").encode("utf-8", "surrogateescape")
+            head, body = (given, body) if given else _peeked(body)
             if (insert := statements.data_insert(head)) is not None:
                 rest = _joined(head[insert.length :], body)
                 self._send_summary(handle.insert(insert.statement, insert.format, rest))
                 return
-            statement = _text(b"\n".join(part for part in (head, _whole(body)) if part))
+            # A body goes on where the address ended, and by no means where only we had paused.
+            between = b"\n" if given else b""
+            statement = _text(between.join(part for part in (head, _whole(body)) if part))
             if statements.has_more_than_one(statement):
                 raise failure(SYNTAX_ERROR, "Multi-statements are not allowed. (SYNTAX_ERROR)")
             if fields.get("wait_end_of_query") != "1" and statements.can_stream(statement):

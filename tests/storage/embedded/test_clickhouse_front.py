@@ -135,6 +135,14 @@ def test_parameters_too_long_for_an_address_come_as_a_form(client: Client) -> No
     assert found.first_row == (names, 200_000)
 
 
+def test_a_statement_that_is_longer_than_what_is_looked_at_first_arrives_whole(
+    client: Client,
+) -> None:
+    text = "0123456789" * 30_000
+    sent = client.query(f"SELECT '{text}' AS text", settings={"max_query_size": 1_000_000})
+    assert sent.result_rows == [(text,)]
+
+
 def test_a_view_gives_rows_only_to_who_names_a_tenant(client: Client) -> None:
     client.command("CREATE OR REPLACE TABLE owned (tenant UUID, n UInt8) ENGINE = Memory")
     client.command(
