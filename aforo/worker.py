@@ -23,6 +23,7 @@ from redis.asyncio import ConnectionPool
 
 from aforo.actions import commands as actions
 from aforo.billing import commands as billing
+from aforo.billing import units
 from aforo.metering import (
     backlog,
     conservation,
@@ -54,7 +55,6 @@ JOBS_AT_ONCE = 4
 SWEEP_SECONDS = 1.0
 BACKLOG_SECONDS = 10.0
 FORGET_SECONDS = keys.PART.total_seconds()
-AUDIT_PAUSE_SECONDS = 1.0
 SEALER_PAUSE_SECONDS = 0.2
 FULL_ROUND_EVENTS = sealer.SEGMENT_EVENTS_MAX // 2
 """After a round with fewer it waits for more to come: a segment costs as much for one event."""
@@ -156,13 +156,16 @@ async def check_events(scope: Scope) -> None:
     await conservation.check(scope)
 
 
+@job(JobName.CHECK_UNITS, tries_max=5, timeout_seconds=600)
+async def check_units(scope: Scope, start: str, end: str) -> None:
+    """A bill run is over: hold the units on its invoices against the log."""
+    await units.check(scope, datetime.fromisoformat(start), datetime.fromisoformat(end))
+
+
 @job(JobName.RELEASE_QUARANTINED, tries_max=8, timeout_seconds=120)
-async def release_quarantined(
-    scope: Scope, after: str | None = None, names: list[str] | None = None, **wanted: Any
-) -> None:
+async def release_quarantined(scope: Scope, **wanted: Any) -> None:
     """What quarantined events were waiting for has been made: let them count."""
-    behind = None if after is None else UUID(after)
-    await quarantine.release_made(scope, quarantine.Wanted(after=behind, names=names, **wanted))
+    await quarantine.release_made(scope, **wanted)
 
 
 async def run(runtime: Runtime) -> None:
@@ -178,14 +181,12 @@ async def run(runtime: Runtime) -> None:
         "webhooks": lambda: courier.run(runtime),
         "backlog": lambda: _measure_backlog(runtime),
         "forgetting": lambda: _forget(runtime),
-        "audit log": lambda: _seal_audit_log(runtime),
+        "audit log": lambda: audit_chain.run(runtime),
     }
     if (topic := runtime.topic) is not None:
         works["topic"] = lambda: deliver(runtime, topic)
-    await run_all(
-        *(patiently(name, work, retry_seconds=RETRY_SECONDS) for name, work in works.items()),
-        finish_seconds=FINISH_SECONDS + 5,
-    )
+    going = [patiently(name, work, retry_seconds=RETRY_SECONDS) for name, work in works.items()]
+    await run_all(*going, finish_seconds=FINISH_SECONDS + 5)
 
 
 async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
@@ -323,13 +324,6 @@ async def _measure_backlog(runtime: Runtime) -> None:
     while True:
         await backlog.measure(runtime)
         await asyncio.sleep(BACKLOG_SECONDS)
-
-
-async def _seal_audit_log(runtime: Runtime) -> None:
-    await audit_chain.publish_all(runtime)
-    while True:
-        await audit_chain.seal(runtime)
-        await asyncio.sleep(AUDIT_PAUSE_SECONDS)
 
 
 async def _forget(runtime: Runtime) -> None:

@@ -1,12 +1,13 @@
 """Starts bill runs and carries them out; wallets and the tax engine are set beside them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlmodel import col
 
-from aforo.billing.bill_runs import compute, life_of
+from aforo.billing.bill_runs import Rated, compute, life_of
 from aforo.billing.finalize import write
 from aforo.billing.models import BillRun, BillRunState
 from aforo.billing.schedule import BillingLife, ended_parts, next_moment
@@ -97,6 +98,7 @@ async def bill(scope: Scope, bill_run_id: BillRunId) -> BillRun:
     if written.pending_tax:
         seconds = (await in_force(scope)).taxation.retry_seconds
         await _look_again(scope, scope.now + timedelta(seconds=seconds))
+    await _check_units(scope, outcome.rated)
     await scope.db.flush()
     await _record(scope, run)
     await scope.publish(
@@ -185,6 +187,14 @@ async def _record(scope: Scope, run: BillRun) -> None:
     }
     before = {"state": BillRunState.QUEUED}
     await scope.record("billRunFinished", Thing("BillRun", run.id, before, outcome))
+
+
+async def _check_units(scope: Scope, rated: Sequence[Rated]) -> None:
+    """Have the units of the periods that were billed held against the log."""
+    if rated:
+        start = min(one.start for one in rated).isoformat()
+        end = max(one.end for one in rated).isoformat()
+        await scope.enqueue(JobName.CHECK_UNITS, unique_key=f"{start}:{end}", start=start, end=end)
 
 
 async def _look_again(scope: Scope, at: datetime) -> None:

@@ -119,23 +119,15 @@ async def release(scope: Scope, wanted: Wanted) -> Settled:
     return Settled(len(released), failures, _last(rows))
 
 
-async def release_made(scope: Scope, wanted: Wanted) -> Settled:
+async def release_made(scope: Scope, *, after: str | None = None, **wanted: Any) -> Settled:
     """Release what was waiting for something that has been made: a part of it, and the rest by
-    another job."""
-    settled = await release(scope, wanted)
+    another job. `wanted` is what the job was asked for with, of the fields of `Wanted`."""
+    settled = await release(scope, Wanted(after=None if after is None else UUID(after), **wanted))
     if settled.events:
-        done = {"code": wanted.code, "events": settled.events}
+        done = {"code": wanted["code"], "events": settled.events}
         await scope.record("quarantinedEventsReleased", Thing("QuarantinedEvent", None, None, done))
     if settled.last is not None:
-        await scope.enqueue(
-            JobName.RELEASE_QUARANTINED,
-            code=wanted.code,
-            event_type=wanted.event_type,
-            names=None if wanted.names is None else list(wanted.names),
-            by_key=wanted.by_key,
-            key_hash=wanted.key_hash,
-            after=str(settled.last),
-        )
+        await scope.enqueue(JobName.RELEASE_QUARANTINED, **wanted, after=str(settled.last))
     return settled
 
 

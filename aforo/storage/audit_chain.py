@@ -5,6 +5,7 @@ final. The head of each chain is then published outside of the database: whoever
 database could make a new chain, but not one that ends where the published heads say.
 """
 
+import asyncio
 import json
 import os
 from collections import defaultdict
@@ -29,6 +30,7 @@ from aforo.storage.scope import Runtime
 GENESIS = bytes(32)
 SEALED_AT_ONCE = 5_000
 SEAL_LOCK = 4_613_004
+PAUSE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -64,6 +66,14 @@ def hash_of(entry: AuditEntry, *, position: int, previous: bytes) -> bytes:
     ]
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     return sha256(previous + text.encode()).digest()
+
+
+async def run(runtime: Runtime) -> None:
+    """Publish every head, and seal from then on."""
+    await publish_all(runtime)
+    while True:
+        await seal(runtime)
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def seal(runtime: Runtime) -> list[Head]:

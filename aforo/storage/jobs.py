@@ -22,6 +22,7 @@ class JobName(StrEnum):
     FORGET_EVENTS = "forget_events"
     ROLL_UP_USAGE = "roll_up_usage"
     CHECK_EVENTS = "check_events"
+    CHECK_UNITS = "check_units"
     RECONCILE_QUOTAS = "reconcile_quotas"
     RELEASE_QUARANTINED = "release_quarantined"
 

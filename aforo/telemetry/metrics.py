@@ -29,6 +29,11 @@ UNBALANCED_HOURS = Counter(
     "Hours of a tenant whose events were not accounted for when they were checked; 0 if all is "
     "well.",
 )
+UNBALANCED_METERS = Counter(
+    "aforo_unbalanced_meters",
+    "Meters of a tenant whose units were not accounted for when they were checked; 0 if all is "
+    "well.",
+)
 TRANSACTIONS = Histogram(
     "aforo_transaction_seconds",
     "PostgreSQL transactions, by role and whether they were committed.",

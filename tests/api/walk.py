@@ -106,6 +106,7 @@ SAMPLES_OF: dict[str, dict[str, Any]] = {
         "settings": {"futureSecondsMax": 9},
         "expectedVersion": 0,
     },
+    "unitBalances": {"period": {"start": "2026-10-15T00:00:00Z", "end": "2026-11-10T00:00:00Z"}},
     "CreateWalletInput": {"currency": "EUR"},
     "ReleaseCustomerInput": {"kind": "THROTTLE"},
     "webhookDeliveries": {"state": "PENDING", "eventType": "WEBHOOK_TEST"},

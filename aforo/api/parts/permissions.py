@@ -123,6 +123,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "PaymentInstruction": Permission.BILLING_READ,
         "PriceStep": Permission.BILLING_READ,
         "TaxEngine": Permission.BILLING_READ,
+        "UnitBalance": Permission.BILLING_READ,
         "TaxSettings": Permission.BILLING_READ,
         "Wallet": Permission.BILLING_READ,
         "WalletGrant": Permission.BILLING_READ,

@@ -1,13 +1,19 @@
-"""GraphQL of conservation: what was received, and what became of it."""
+"""GraphQL of conservation: what was received and counted, and what became of it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Self
+from uuid import UUID
 
 import strawberry
 
 from aforo.api.parts.context import Info
 from aforo.api.parts.fields import field
+from aforo.api.parts.relay import global_id, optional_id
 from aforo.api.types.periods import PeriodInput
+from aforo.billing import units
+from aforo.billing.units import DAYS_MAX, METERS_MAX
+from aforo.catalog import queries as catalog
 from aforo.metering import conservation
 from aforo.metering.conservation import HOUR, HOURS_MAX, Balance
 from aforo.sdk import Period
@@ -70,6 +76,46 @@ class IngestionBalances:
     )
 
 
+@strawberry.type(
+    description="Units of a meter by what became of them: `counted` = `billed` + `included` + "
+    "`voided` + `notYetBilled`."
+)
+class UnitBalance:
+    meter_id: strawberry.ID = strawberry.field(description="The `Meter`.")
+    meter_code: str = strawberry.field(description="Its code.")
+    counted: Decimal = strawberry.field(description="What it has counted, voided ones too.")
+    billed: Decimal = strawberry.field(description="Those on final invoices, at a price.")
+    included: Decimal = strawberry.field(
+        description="Those on final invoices that a price takes nothing for, such as the included "
+        "units of a QUOTA."
+    )
+    voided: Decimal = strawberry.field(
+        description="Those of events that others have voided, or taken the place of, by now."
+    )
+    not_yet_billed: Decimal = strawberry.field(
+        description="Those on no final invoice: of periods that are open, and late ones. Below 0 "
+        "where what was billed has been voided since."
+    )
+    unaccounted: Decimal = strawberry.field(
+        description="Those of which nothing is known; 0, or something is wrong."
+    )
+    balanced: bool = strawberry.field(description="Whether that is 0.")
+
+    @classmethod
+    def of(cls, balance: units.UnitBalance, meter_id: UUID, code: str) -> Self:
+        return cls(
+            meter_id=global_id("Meter", meter_id),
+            meter_code=code,
+            counted=balance.counted,
+            billed=balance.billed,
+            included=balance.included,
+            voided=balance.voided,
+            not_yet_billed=balance.not_yet_billed,
+            unaccounted=balance.unaccounted,
+            balanced=balance.balanced,
+        )
+
+
 @strawberry.type
 class ConservationQuery:
     @field(
@@ -94,3 +140,35 @@ class ConservationQuery:
             total=IngestionBalance.of(sum(found.values(), Balance())),
             hours=[IngestionBalance.of(balance, start) for start, balance in found.items()],
         )
+
+    @field(
+        "What each meter counted of what occurred in a period, and what became of it by now: of "
+        f"one meter, or of the {METERS_MAX} oldest. At most {DAYS_MAX} days; the last {DAYS_MAX} "
+        "if not given. For each customer it is widened to whole billing periods, as far as their "
+        "invoices are final.",
+        needs=Permission.BILLING_READ,
+        cost=50,
+    )
+    async def unit_balances(
+        self,
+        info: Info,
+        period: Annotated[
+            PeriodInput | None, strawberry.argument(description="When it occurred.")
+        ] = None,
+        meter_id: Annotated[
+            strawberry.ID | None, strawberry.argument(description="Only this meter.")
+        ] = None,
+    ) -> list[UnitBalance]:
+        wanted = optional_id("Meter", meter_id, field="meterId")
+        async with info.context.scope() as scope:
+            asked = (
+                period.to_period()
+                if period
+                else Period(scope.now - timedelta(days=DAYS_MAX), scope.now)
+            )
+            if wanted is None:
+                rows = await catalog.meters().page(scope, first=METERS_MAX)
+            else:
+                rows = list((await catalog.meters_by_id(scope, [wanted])).values())
+            found = await units.unit_balances(scope, asked, rows)
+        return [UnitBalance.of(found[row.id], row.id, row.code) for row in rows]
