@@ -222,6 +222,15 @@ async def test_without_brokers_the_answer_is_to_come_again_and_nothing_was_kept(
     assert (await market.take(market.event("k"))).accepted == 1
 
 
+async def test_without_room_in_the_inbox_events_wait_in_the_topic(market: Market) -> None:
+    full = dataclasses.replace(market.runtime.settings, disk_percent_max=1)
+    runtime = dataclasses.replace(market.runtime, settings=full)
+    assert runtime.topic is not None
+    with pytest.raises(Unavailable, match="the disk of the archive is"):
+        await deliver(runtime, runtime.topic)
+    assert (await dataclasses.replace(market, runtime=runtime).take(market.event())).accepted == 1
+
+
 async def test_a_topic_that_nobody_reads_takes_no_events(market: Market) -> None:
     runtime = dataclasses.replace(market.runtime, topic=other_topic(market, "unread"))
     with pytest.raises(Unavailable, match="no worker has begun to read the topic") as refused:
