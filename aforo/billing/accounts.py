@@ -2,17 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from uuid import UUID
 
 from aforo.billing.discount import AmountOff, PercentageOff
 from aforo.billing.invoice import Charge, Counted, Discounting
-from aforo.billing.rate import needs_values, pricing_model
-from aforo.catalog.models import Discount, Meter
+from aforo.billing.rate import entitlement_of, needs_values, pricing_model
+from aforo.catalog.models import Discount, Entitlement, Meter
 from aforo.catalog.queries import OfferingContents, offering_contents
 from aforo.metering.cuts import Cut
-from aforo.metering.limits import blocked
+from aforo.metering.grants import grant_of
+from aforo.metering.limits import blocked, carried_into
 from aforo.metering.queries import (
     Costs,
     MeterUsage,
@@ -40,6 +41,8 @@ class Prices:
     """The meters of the charges, by id."""
     with_values: frozenset[UUID] = frozenset()
     """Meters whose single events are priced."""
+    included: Mapping[UUID, Entitlement] = field(default_factory=dict)
+    """The entitlement that says what is included, by meter, where a charge takes it from there."""
     fault: str | None = None
     """Why nothing can be rated."""
 
@@ -157,10 +160,12 @@ async def _counted(
     counted: dict[UUID, Counted] = {}
     for meter_id, meter in prices.meters.items():
         usage = found[meter_id, period].usage.get(CustomerId(customer.id))
+        included = await _included(scope, stretch, meter, watermark)
         if usage is None:
-            counted[meter_id] = Counted(values=() if meter_id in prices.with_values else None)
+            nothing = () if meter_id in prices.with_values else None
+            counted[meter_id] = Counted(values=nothing, included=included)
             continue
-        counted[meter_id] = Counted(usage.quantity, usage.events, usage.xor)
+        counted[meter_id] = Counted(usage.quantity, usage.events, usage.xor, included=included)
         if meter_id in prices.with_values:
             values = await event_values(
                 scope,
@@ -172,6 +177,19 @@ async def _counted(
             )
             counted[meter_id] = replace(counted[meter_id], values=values)
     return counted
+
+
+async def _included(scope: Scope, stretch: Stretch, meter: Meter, watermark: int) -> Decimal | None:
+    """What the entitlement over a meter includes in a stretch, with what is carried on into it."""
+    account, start = stretch.account, stretch.part.part.start
+    entitlement = account.prices.included.get(meter.id)
+    if entitlement is None:
+        return None
+    quota = entitlement.quota or Decimal(0)
+    if entitlement.rollover_periods is None:
+        return quota
+    grant = grant_of(account.subscription, account.customer, entitlement, meter)
+    return quota + await carried_into(scope, grant, start, watermark)
 
 
 def _prices(plugins: Registry, contents: OfferingContents) -> Prices:
@@ -190,12 +208,22 @@ def _prices(plugins: Registry, contents: OfferingContents) -> Prices:
             )
             for line in contents.lines
         )
+        codes = {charge.code: entitlement_of(charge.model) for charge in charges}
+        charges = tuple(
+            replace(charge, takes_included=codes[charge.code] is not None) for charge in charges
+        )
         with_values = frozenset(
             charge.meter_id for charge in charges if charge.meter_id and needs_values(charge.model)
         )
     except PluginError as error:
         return Prices(meters={}, fault=str(error))
-    return Prices(charges=charges, meters=meters, with_values=with_values)
+    # The offering was made with them, so they are there.
+    included = {
+        each.meter_id: each
+        for each in contents.entitlements
+        if each.meter_id and each.code in codes.values()
+    }
+    return Prices(charges=charges, meters=meters, with_values=with_values, included=included)
 
 
 def _account(

@@ -24,6 +24,8 @@ class Charge:
     meter_id: UUID | None = None
     rate_plan_line_id: UUID | None = None
     tax_category: str | None = None
+    takes_included: bool = False
+    """Whether the model takes what is included from an entitlement over the meter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class Counted:
     """XOR of the counted events' hashes."""
     values: tuple[Decimal, ...] | None = None
     """Each event's value, where a pricing model needs them."""
+    included: Decimal | None = None
+    """What an entitlement includes, with what is carried on, where a pricing model takes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +154,7 @@ def rate_charge(
             currency=currency,
             fraction=fraction,
             event_values=counted.values,
+            included=counted.included if charge.takes_included else None,
         )
     return rate(charge.model, usage)
 

@@ -108,6 +108,14 @@ def needs_values(model: PricingModel) -> bool:
         raise PluginError(f"{_named(model)} failed: {told(error)}") from error
 
 
+def entitlement_of(model: PricingModel) -> str | None:
+    """The code of the entitlement that says what the model includes. Raises: `PluginError`."""
+    try:
+        return model.entitlement_code()
+    except FAILURES as error:  # A plugin may raise anything at all.
+        raise PluginError(f"{_named(model)} failed: {told(error)}") from error
+
+
 class _WrongAnswer(Exception):
     """A pricing model broke its contract."""
 

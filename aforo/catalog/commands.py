@@ -28,8 +28,8 @@ from aforo.catalog.models import (
     RatePlanLine,
     WhenUnavailable,
 )
-from aforo.catalog.pricing import check_settings, find_model
-from aforo.catalog.quota_terms import QuotaTerms, check_terms
+from aforo.catalog.pricing import check_settings, find_model, named_entitlement
+from aforo.catalog.quota_terms import QuotaTerms, check_included, check_terms
 from aforo.catalog.validate import (
     EVENT_TYPE_LENGTH_MAX,
     UNIT_LENGTH_MAX,
@@ -316,7 +316,11 @@ async def create_offering(
         raise _not_found("product", field="productId")
     if rate_plan_id not in await queries.rate_plans_by_id(scope, [rate_plan_id]):
         raise _not_found("rate plan", field="ratePlanId")
-    await _check_entitlements(scope, entitlement_ids)
+    pinned = await _check_entitlements(scope, entitlement_ids)
+    for line in (await queries.lines_by_rate_plan(scope, [rate_plan_id]))[rate_plan_id]:
+        source = named_entitlement(scope.plugins, line.model, line.settings)
+        if source is not None:
+            check_included(pinned, source, line=line.code, meter_id=line.meter_id)
 
     offering = Offering(code=code, name=name, product_id=product_id, rate_plan_id=rate_plan_id)
     await add_unique(scope, offering, taken=_taken("offering", code))
@@ -328,7 +332,9 @@ async def create_offering(
     return offering
 
 
-async def _check_entitlements(scope: Scope, entitlement_ids: Collection[UUID]) -> None:
+async def _check_entitlements(
+    scope: Scope, entitlement_ids: Collection[UUID]
+) -> Collection[Entitlement]:
     found = await queries.entitlements_by_id(scope, entitlement_ids)
     limited: set[UUID] = set()
     for index, entitlement_id in enumerate(entitlement_ids):
@@ -343,6 +349,7 @@ async def _check_entitlements(scope: Scope, entitlement_ids: Collection[UUID]) -
                 f"{entitlement.code} is a second quota over one meter, pin one of them", field=path
             )
         limited.add(entitlement.meter_id)
+    return found.values()
 
 
 async def create_discount(

@@ -67,11 +67,29 @@ def check_settings(
     return stored
 
 
+def named_entitlement(plugins: Registry, key: str, settings: Mapping[str, Any]) -> str | None:
+    """The code of the entitlement from which a line takes what is included, if it does.
+
+    `settings` are stored ones. Raises `Invalid` where the model's plugin is gone, or breaks.
+    """
+    model = find_model(plugins, key, field="ratePlanId")
+    try:
+        return configure(model, settings).entitlement_code()
+    except FAILURES as error:  # A plugin's code may raise anything at all.
+        raise _broken(plugins, model, error, field="ratePlanId") from error
+
+
 def _try(component: PricingModel, quantity: Decimal, currency: str) -> None:
     """Price once, so that a model which cannot is found before it stops a bill run."""
     count = int(quantity)
     values = (quantity,) * count if component.prices_events() else None
-    usage = Usage(quantity=quantity, event_count=count, currency=currency, event_values=values)
+    usage = Usage(
+        quantity=quantity,
+        event_count=count,
+        currency=currency,
+        event_values=values,
+        included=None if component.entitlement_code() is None else Decimal(1),
+    )
     with exact():
         for line in component.price(usage):
             if not isinstance(line, PricedLine | FixedAmount) or not line.amount.is_finite():

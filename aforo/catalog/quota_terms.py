@@ -1,11 +1,14 @@
 """The terms of a quota: what happens beyond it, when it begins anew, and what is carried on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from uuid import UUID
 
 from aforo.catalog.models import (
     Aggregation,
     CalendarUnit,
+    Entitlement,
     EntitlementKind,
     QuotaPolicy,
     QuotaReset,
@@ -64,6 +67,26 @@ def check_terms(
     _check_reset(terms, aggregation)
     _check_rollover(terms, aggregation)
     return terms
+
+
+def check_included(
+    pinned: Iterable[Entitlement], code: str, *, line: str, meter_id: UUID | None
+) -> None:
+    """Whether an offering pins the entitlement from which a line takes what is included.
+
+    Raises `Invalid`: it is not there, is over another meter, or has other windows than a bill.
+    """
+    found = next((each for each in pinned if each.code == code), None)
+    named = f"the line {line} takes what is included from the entitlement {code}"
+    if found is None:
+        raise Invalid(f"{named}: pin it as well", field="entitlementIds")
+    if found.kind is not EntitlementKind.QUOTA or found.meter_id != meter_id:
+        raise Invalid(f"{named}, which is no quota over the line's meter", field="entitlementIds")
+    if found.reset is not QuotaReset.BILLING_PERIOD:
+        raise Invalid(
+            f"{named}, which begins anew by {found.reset}: a bill needs one of BILLING_PERIOD",
+            field="entitlementIds",
+        )
 
 
 def _check_none(terms: QuotaTerms) -> None:

@@ -142,6 +142,29 @@ async def grants_over(
     )
 
 
+def grant_of(
+    subscription: Subscription, customer: Customer, entitlement: Entitlement, meter: Meter
+) -> QuotaGrant:
+    """What a subscription grants by an entitlement that its offering pins."""
+    return QuotaGrant(
+        customer_id=customer.id,
+        subscription_id=subscription.id,
+        entitlement=entitlement,
+        meter=meter,
+        life=Life(
+            starts_at=subscription.starts_at,
+            ends_at=subscription.ends_at,
+            anchor_day=subscription.anchor_day,
+            time_zone=customer.time_zone,
+        ),
+        reset=Reset(
+            kind=entitlement.reset or QuotaReset.BILLING_PERIOD,
+            unit=entitlement.reset_unit,
+            seconds=entitlement.reset_seconds,
+        ),
+    )
+
+
 async def blocking_entitlements(scope: Scope, meter: Meter) -> list[Entitlement]:
     """The entitlements that block what is beyond a quota over a meter."""
     rows = await scope.db.scalars(
@@ -167,23 +190,4 @@ async def _granted(scope: Scope, *where: Any) -> list[QuotaGrant]:
         .where(*where, col(Entitlement.kind) == EntitlementKind.QUOTA)
         .order_by(col(Entitlement.code), col(Subscription.id))
     )
-    return [
-        QuotaGrant(
-            customer_id=customer.id,
-            subscription_id=subscription.id,
-            entitlement=entitlement,
-            meter=meter,
-            life=Life(
-                starts_at=subscription.starts_at,
-                ends_at=subscription.ends_at,
-                anchor_day=subscription.anchor_day,
-                time_zone=customer.time_zone,
-            ),
-            reset=Reset(
-                kind=entitlement.reset or QuotaReset.BILLING_PERIOD,
-                unit=entitlement.reset_unit,
-                seconds=entitlement.reset_seconds,
-            ),
-        )
-        for subscription, customer, entitlement, meter in rows
-    ]
+    return [grant_of(*row) for row in rows]

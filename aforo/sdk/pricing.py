@@ -24,6 +24,9 @@ class Usage:
     """Share of the period that is charged, above 0 and at most 1; 1 is the whole."""
     event_values: tuple[Decimal, ...] | None = None
     """Each event's value, only for a model whose `prices_events` says that it needs them."""
+    included: Decimal | None = None
+    """Units of the entitlement that the model names, with what is carried on; None where it names
+    none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,13 @@ class PricingModel(Component, ABC):
     def prices_events(self) -> bool:
         """Whether `price` needs the value of each event, not only their sum."""
         return False
+
+    def entitlement_code(self) -> str | None:
+        """The code of the entitlement whose units are included, or None.
+
+        Each offering of the plan pins it: a quota over the meter of the line, by billing period.
+        """
+        return None
 
     @abstractmethod
     def price(self, usage: Usage) -> Sequence[PricedLine | FixedAmount]:

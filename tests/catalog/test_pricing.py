@@ -61,6 +61,7 @@ STORED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"included": 500, "overageUnitPrice": "0.5"},
         {
             "included": "500",
+            "entitlement": None,
             "overageUnitPrice": "0.5",
             "blockSize": None,
             "blockPrice": None,
@@ -72,6 +73,7 @@ STORED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"included": "500", "blockSize": "100", "blockPrice": "0.50", "blockRounding": "STARTED"},
         {
             "included": "500",
+            "entitlement": None,
             "overageUnitPrice": None,
             "blockSize": "100",
             "blockPrice": "0.50",

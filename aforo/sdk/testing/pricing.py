@@ -106,6 +106,7 @@ def _usage(
         currency=currency,
         fraction=fraction,
         event_values=values if case.configured().prices_events() else None,
+        included=None if case.configured().entitlement_code() is None else Decimal(100),
     )
 
 

@@ -122,3 +122,43 @@ def test_wrong_settings_are_named(settings: dict[str, Any], field: str) -> None:
     with pytest.raises(Invalid) as refused:
         configure(Quota, settings, field="")
     assert refused.value.field == field
+
+
+# quantity | what the entitlement includes | overage
+FROM_ENTITLEMENT = """
+       0 | 100 |   -
+     100 | 100 |   -
+     101 | 100 | 0.50
+     101 | 130 |   -
+     150 | 130 | 10.00
+       3 |   0 | 1.50
+"""
+
+
+@pytest.mark.parametrize("row", FROM_ENTITLEMENT.strip().splitlines())
+def test_an_entitlement_may_say_what_is_included(row: str) -> None:
+    quantity, included, overage = (cell.strip() for cell in row.split("|"))
+    model = configure(Quota, {"entitlement": "tokens", "overageUnitPrice": "0.50"})
+    assert model.entitlement_code() == "tokens"
+    usage = Usage(
+        quantity=Decimal(quantity), event_count=1, currency="USD", included=Decimal(included)
+    )
+    with exact():
+        assert total(model.price(usage)) == (0 if overage == "-" else Decimal(overage))
+
+
+def test_what_the_line_states_is_not_taken_from_an_entitlement() -> None:
+    model = configure(Quota, {"included": "5", "overageUnitPrice": "1"})
+    assert model.entitlement_code() is None
+    usage = Usage(quantity=Decimal(7), event_count=1, currency="USD", included=Decimal(100))
+    assert total(model.price(usage)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [({}, "included"), ({"included": "1", "entitlement": "tokens"}, "entitlement")],
+)
+def test_what_is_included_is_said_once(given: dict[str, str], field: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        configure(Quota, {**given, "overageUnitPrice": "1"})
+    assert refused.value.field == f"settings.{field}"

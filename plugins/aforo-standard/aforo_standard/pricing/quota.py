@@ -24,13 +24,36 @@ class Quota(PricingModel):
     examples = (
         {"included": "1000", "overageUnitPrice": "0.002"},
         {"included": "100", "blockSize": "1000", "blockPrice": "2", "blockRounding": "STARTED"},
+        {"entitlement": "tokens", "overageUnitPrice": "0.002"},
     )
 
-    included: Quantity = Field(description="Units that cost nothing.")
+    included: Quantity | None = Field(default=None, description="Units that cost nothing.")
+    entitlement: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="In place of `included`: the code of the entitlement whose quota, with what is "
+        "carried on, costs nothing. Every offering of the plan pins it.",
+    )
     overage_unit_price: Rate | None = None
     block_size: Quantity | None = Field(default=None, gt=0)
     block_price: Amount | None = None
     block_rounding: BlockRounding = BlockRounding.FULL
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Quota":
+        if self.included is not None and self.entitlement is not None:
+            raise Invalid(
+                "what is included is stated or taken from an entitlement, not both: give either "
+                "included or entitlement",
+                field="entitlement",
+            )
+        if self.included is None and self.entitlement is None:
+            raise Invalid(
+                "nothing says what is included: give included, or the code of an entitlement",
+                field="included",
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way(self) -> "Quota":
@@ -54,12 +77,18 @@ class Quota(PricingModel):
             raise Invalid("a blockSize needs a blockPrice", field="blockPrice")
         return self
 
+    def entitlement_code(self) -> str | None:
+        return self.entitlement
+
     def price(self, usage: Usage) -> list[PricedLine]:
         """A line of what is included, and a line of the overage if there is any."""
+        included = usage.included if self.included is None else self.included
+        if included is None:
+            raise AssertionError("the usage says what the entitlement includes")
         lines = []
-        within = min(usage.quantity, self.included)
+        within = min(usage.quantity, included)
         if within or not usage.quantity:
-            lines.append(PricedLine(f"Included: {number(self.included)}", within, Decimal(0)))
+            lines.append(PricedLine(f"Included: {number(included)}", within, Decimal(0)))
         overage = usage.quantity - within
         if overage:
             lines.append(self._overage(overage))
