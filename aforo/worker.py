@@ -316,7 +316,7 @@ async def _seal_round(runtime: Runtime) -> int:
         await rollups.ask(runtime, tenant_id)
     if tenants:
         await conservation.ask(runtime, tenants)
-    return sum(len(segment.events) for segment in confirmed)
+    return sum(segment.count for segment in confirmed)
 
 
 async def _measure_backlog(runtime: Runtime) -> None:

@@ -16,6 +16,7 @@ from aforo.api.app import create_app
 from aforo.plugins import load_registry
 from aforo.sdk.ids import TenantId
 from aforo.settings import Settings
+from aforo.storage import buckets, tallies
 from aforo.storage.clock import MovableClock
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.migrate import migrate
@@ -30,6 +31,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("patient")
+
+# What answers at once on a quiet machine may take its time on one that does five things: a test
+# about a short patience sets its own.
+buckets.ANSWER_TIMEOUT_SECONDS = 3.0
+tallies.ANSWER_TIMEOUT_SECONDS = 20.0
 
 # Its default shows the locals of every frame, which takes half a minute for a resolver's.
 structlog.configure(

@@ -15,6 +15,7 @@ from aforo.metering import queries
 from aforo.metering.ingest import SentEvent
 from aforo.metering.prepare import Known
 from aforo.sdk.ids import CustomerId, TenantId
+from aforo.storage.faults import answered_within
 from aforo.storage.scope import Runtime, Scope
 from aforo.storage.together import Bounds, Together
 from aforo.subscriptions.hierarchy import AliasLife, Hierarchy, KeyLife
@@ -24,6 +25,8 @@ BOUNDS = Bounds(round_max=100, waiting_max=2_000)
 """In batches."""
 NAMES_MAX = 500
 """Customers and keys that are looked for again before anybody names them."""
+LOOK_UP_SECONDS_MAX = 10.0
+"""A frozen engine must not hold up those who come once it is well again."""
 
 
 @dataclass(slots=True)
@@ -155,7 +158,7 @@ async def _read(
 ) -> Sequence[_Found]:
     """What all of them ask for, which is given to each."""
     asked = _all_of(several)
-    async with runtime.scope(tenant_id) as scope:
+    async with answered_within(LOOK_UP_SECONDS_MAX), runtime.scope(tenant_id) as scope:
         found = await _look_up(scope, asked)
     return [found] * len(several)
 

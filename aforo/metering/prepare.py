@@ -9,17 +9,16 @@ from uuid import UUID
 
 import msgspec
 
+from aforo.metering.canonical import texts
 from aforo.metering.deduplicate import KeyedEvent
 from aforo.metering.enrich import RateInForce, cost_of
-from aforo.metering.stored import VOID, StoredEvent
+from aforo.metering.stored import NOBODY, VOID, StoredEvent
 from aforo.metering.trace import AS_DELIVERED, passage
 from aforo.metering.validate import MeterRule, check_meters
 from aforo.metering.verdicts import Refusal, Stage, VerdictKind, quarantined
 from aforo.sdk.ids import CustomerId
 from aforo.subscriptions.hierarchy import Hierarchy, Unplaced
 from aforo.subscriptions.lives import SubscriptionLife
-
-NOBODY = UUID(int=0)
 
 
 class Known(NamedTuple):
@@ -125,6 +124,7 @@ def _prepared(item: KeyedEvent, event_id: UUID, batch: _Batch) -> Prepared:
         trace=trace,
         supersedes=event.supersedes or "",
         reason=event.reason or "",
+        texts=texts(event.properties),
     )
     return Prepared(item, event_id, at, now, key_hash, stored, trace)
 
@@ -150,6 +150,7 @@ def _void(item: KeyedEvent, event_id: UUID, batch: _Batch) -> StoredEvent:
         trace=batch.trace,
         supersedes=item.event.supersedes or "",
         reason=item.event.reason or "",
+        texts={},
     )
 
 

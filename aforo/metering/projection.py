@@ -1,80 +1,53 @@
-"""Stored events as columns of the ClickHouse table `events`, and the hash that checks them."""
+"""Stored events as rows of the ClickHouse table `events`, and the hash that checks them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import xor
-from typing import Any
-from uuid import UUID
 
 import msgspec
 
-from aforo.metering.stored import StoredEvent
+from aforo.metering.stored import StoredEvent, compressed
 
-COLUMNS = (
-    "tenant_id",
-    "segment_id",
-    "position",
-    "event_id",
-    "key_hash",
-    "idempotency_key",
-    "type",
-    "customer_id",
-    "team_id",
-    "agent_id",
-    "customer_key_id",
-    "subscription_id",
-    "product_id",
-    "occurred_at",
-    "received_at",
-    "properties",
-    "property_texts",
-    "cost",
-    "cost_currency",
-    "cost_rates",
-    "trace",
-    "supersedes",
-    "reason",
-)
+ROWS_MAX = 1_000_000
+"""Of one block, which is more than a segment has: what is inserted at once appears at once."""
+
+INSERT_EVENTS = f"""
+    INSERT INTO events (
+        tenant_id, segment_id, position, event_id, key_hash, idempotency_key, type, customer_id,
+        team_id, agent_id, customer_key_id, subscription_id, product_id, occurred_at, received_at,
+        properties, property_texts, cost, cost_currency, cost_rates, trace, supersedes, reason
+    )
+    SELECT
+        {{tenant:UUID}}, {{segment:UInt64}}, rowNumberInAllBlocks(), eventId,
+        SHA256(idempotencyKey), idempotencyKey, type, customerId, teamId, agentId, customerKeyId,
+        subscriptionId, productId, occurredAt, receivedAt, properties, texts, cost, costCurrency,
+        costRates, trace, supersedes, reason
+    FROM input('
+        eventId UUID, idempotencyKey String, type String, customerId UUID,
+        teamId Nullable(UUID), agentId Nullable(UUID), customerKeyId Nullable(UUID),
+        subscriptionId UUID, productId UUID,
+        occurredAt DateTime64(6, \\'UTC\\'), receivedAt DateTime64(6, \\'UTC\\'),
+        properties String, texts Map(String, String),
+        cost Nullable(Decimal(76, 30)), costCurrency String, costRates Array(UUID),
+        trace String, supersedes String, reason String
+    ')
+    SETTINGS date_time_input_format = 'best_effort', max_threads = 1, max_insert_threads = 1,
+        input_format_parallel_parsing = 0, input_format_skip_unknown_fields = 1,
+        max_insert_block_size = {ROWS_MAX}, min_insert_block_size_rows = {ROWS_MAX},
+        min_insert_block_size_bytes = 0
+    FORMAT JSONEachRow
+"""
+"""The rows of one segment out of its packed lines, in their order: by one thread in one block."""
 
 
-def columns_of(
-    tenant_id: UUID, segment_id: int, events: Sequence[StoredEvent], keys: Sequence[bytes]
-) -> list[Sequence[Any]]:
-    """The columns of one segment, in the order of `COLUMNS`."""
-    count = len(events)
-    return [
-        [tenant_id] * count,
-        [segment_id] * count,
-        range(count),
-        [event.event_id for event in events],
-        keys,
-        [event.idempotency_key for event in events],
-        [event.type for event in events],
-        [event.customer_id for event in events],
-        [event.team_id for event in events],
-        [event.agent_id for event in events],
-        [event.customer_key_id for event in events],
-        [event.subscription_id for event in events],
-        [event.product_id for event in events],
-        [event.occurred_at for event in events],
-        [event.received_at for event in events],
-        [event.properties for event in events],
-        [texts_of(event.properties) for event in events],
-        [event.cost for event in events],
-        [event.cost_currency for event in events],
-        [list(event.cost_rates) for event in events],
-        [event.trace for event in events],
-        [event.supersedes for event in events],
-        [event.reason for event in events],
-    ]
+def repacked(events: Iterable[StoredEvent]) -> bytes:
+    """The lines that `INSERT_EVENTS` reads, packed; also of events that were kept without texts."""
+    encoder = msgspec.json.Encoder(decimal_format="string")
+    return compressed(encoder.encode_lines([_with_texts(event) for event in events]))
 
 
 def texts_of(properties: str) -> dict[str, str]:
-    """Each property as one text: a string behind a quotation mark, the rest as it stands.
-
-    Meters read these and not the JSON, because ClickHouse takes a JSON number for a double: it
-    would lose digits, and one number out of a double's range would hide the whole event.
-    """
+    """What `aforo.metering.canonical.texts` gives of the same properties, out of their JSON."""
     return {name: _stored(bytes(raw)) for name, raw in _members.decode(properties).items()}
 
 
@@ -90,6 +63,12 @@ def stored_texts(text: str) -> set[str]:
 def xor_of(keys: Sequence[bytes]) -> int:
     """XOR of the first eight bytes of each key hash, as ClickHouse reads them: little-endian."""
     return reduce(xor, (int.from_bytes(key[:8], "little") for key in keys), 0)
+
+
+def _with_texts(event: StoredEvent) -> StoredEvent:
+    if event.texts is not None:
+        return event
+    return msgspec.structs.replace(event, texts=texts_of(event.properties))
 
 
 def _stored(raw: bytes) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -35,6 +36,15 @@ RECONCILE_AFTER = timedelta(minutes=5)
 
 log = structlog.get_logger()
 _properties = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class _Counted(NamedTuple):
+    """A tally of usage that somebody asked for."""
+
+    quota: QuotaInForce
+    name: str
+    period: Period
+    tally: Tally
 
 
 async def advance(runtime: Runtime, segment: Confirmed) -> None:
@@ -127,42 +137,56 @@ async def _advance(scope: Scope, segment: Confirmed) -> None:
     # Tallies that were counted before a segment that nobody moved them on by are not trusted.
     gap = before.gap if before.seen == segment.previous_id else segment.previous_id
     await tallies.set_progress(Progress(number, before.seen, gap))
-    by_customer: dict[UUID, list[StoredEvent]] = defaultdict(list)
-    for event in segment.events:
-        if not event.is_void:
-            by_customer[event.customer_id].append(event)
-    for customer_id in segment.corrected:
-        by_customer[customer_id] += ()
-    moved = await _moved(scope, segment, by_customer, gap)
-    if moved:
-        run_at = scope.now + RECONCILE_AFTER
-        await scope.enqueue(JobName.RECONCILE_QUOTAS, unique_key="", run_at=run_at)
-    holders = await tallies.holders([str(each) for each in by_customer])
-    for customer_id, events in by_customer.items():
-        of = str(customer_id)
-        names = [hold_name(event.idempotency_key) for event in events] if of in holders else []
-        if names or moved[of]:
-            await tallies.settle(of, scope.now, names=names, used=moved[of])
+    customer_ids = segment.customer_ids | segment.corrected
+    kept = await _kept(scope, customer_ids)
+    holders = await tallies.holders([str(each) for each in customer_ids])
+    if kept or holders:
+        by_customer: dict[UUID, list[StoredEvent]] = {each: [] for each in customer_ids}
+        for event in segment.events():
+            if not event.is_void:
+                by_customer[event.customer_id].append(event)
+        moved = await _moved(scope, segment, kept, by_customer, gap)
+        if moved:
+            run_at = scope.now + RECONCILE_AFTER
+            await scope.enqueue(JobName.RECONCILE_QUOTAS, unique_key="", run_at=run_at)
+        for customer_id, events in by_customer.items():
+            of = str(customer_id)
+            names = [hold_name(event.idempotency_key) for event in events] if of in holders else []
+            if names or moved[of]:
+                await tallies.settle(of, scope.now, names=names, used=moved[of])
     await tallies.set_progress(Progress(number, number, gap))
 
 
-async def _moved(
-    scope: Scope, segment: Confirmed, by_customer: Mapping[UUID, list[StoredEvent]], gap: int
-) -> dict[str, dict[str, Tally]]:
-    """The tallies that somebody asked for, after this segment; by customer and name."""
+async def _kept(scope: Scope, customer_ids: Collection[UUID]) -> list[_Counted]:
+    """The tallies of these customers that somebody asked for."""
     wanted = [
         (quota, name, period)
-        for grant in await quota_grants(scope, by_customer.keys(), scope.now)
+        for grant in await quota_grants(scope, customer_ids, scope.now)
         for quota in [grant.at(scope.now)]
         for name, period in quota.counted.items()
     ]
-    kept = await scope.live.tallies.tallies([(quota.of, name) for quota, name, _ in wanted])
+    tallies = await scope.live.tallies.tallies([(quota.of, name) for quota, name, _ in wanted])
+    return [
+        _Counted(quota, name, period, tally)
+        for (quota, name, period), tally in zip(wanted, tallies, strict=True)
+        if tally is not None
+    ]
+
+
+async def _moved(
+    scope: Scope,
+    segment: Confirmed,
+    kept: Sequence[_Counted],
+    by_customer: Mapping[UUID, list[StoredEvent]],
+    gap: int,
+) -> dict[str, dict[str, Tally]]:
+    """These tallies after this segment; by customer and name."""
     moved: dict[str, dict[str, Tally]] = defaultdict(dict)
     anew: dict[tuple[UUID, Period], list[tuple[QuotaInForce, str]]] = defaultdict(list)
-    for (quota, name, period), tally in zip(wanted, kept, strict=True):
+    for quota, name, period, tally in kept:
         brought = list(_brought(by_customer[quota.customer_id], quota.meter, period))
         is_corrected = quota.customer_id in segment.corrected
-        if tally is None or not (brought or is_corrected):
+        if not (brought or is_corrected):
             continue
         # What is shown is never below 0, so a sum that may fall below it cannot be added to; what
         # was superseded is in the sum already; and how much is carried on is not known here, and

@@ -12,8 +12,7 @@ from aforo.catalog.models import Meter
 from aforo.metering import corrections, rollups
 from aforo.metering.fingerprint import fingerprint
 from aforo.metering.models import Segment, UsageSpan
-from aforo.metering.projection import COLUMNS, columns_of
-from aforo.metering.stored import hash_of_key
+from aforo.metering.projection import INSERT_EVENTS, repacked
 from aforo.metering.verify import (
     archived,
     confirmed_segments,
@@ -88,9 +87,11 @@ async def _events(
                 async with runtime.scope(tenant_id) as scope:
                     if was is not None:
                         await _delete(scope, [segment.segment_id])
-                keys = [hash_of_key(event.idempotency_key) for event in file.events]
-                data = columns_of(tenant_id, segment.segment_id, file.events, keys)
-                await runtime.events.insert("events", COLUMNS, data)
+                await runtime.events.insert_packed(
+                    INSERT_EVENTS,
+                    {"tenant": str(tenant_id), "segment": segment.segment_id},
+                    repacked(file.events),
+                )
                 rebuilt.written += 1
                 reached("rebuild.inserted")
         for segment_id in await wrongly_corrected(runtime, tenant_id, page):

@@ -7,10 +7,11 @@ its inbox rows go, only after ClickHouse has given back the same events that wer
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import JSONB
@@ -20,8 +21,8 @@ from sqlmodel import col
 from aforo.metering import archive, corrections
 from aforo.metering.aggregate import NEWEST_ALONE, WHOLE_LOG
 from aforo.metering.models import EventInbox, Segment, SegmentState
-from aforo.metering.projection import COLUMNS, columns_of, xor_of
-from aforo.metering.stored import StoredEvent, hash_of_key, unpacked
+from aforo.metering.projection import INSERT_EVENTS, repacked, xor_of
+from aforo.metering.stored import NOBODY, StoredEvent, hash_of_key, lines_of, unpacked
 from aforo.sdk.ids import TenantId
 from aforo.storage.clickhouse import EVERY_PAYER
 from aforo.storage.failpoints import reached
@@ -40,6 +41,17 @@ GENESIS = bytes(32)
 log = structlog.get_logger()
 
 
+class _Head(msgspec.Struct, rename="camel"):
+    """What the sealer itself has to know of an event."""
+
+    idempotency_key: str
+    customer_id: UUID
+    texts: msgspec.Raw = msgspec.Raw()
+
+
+_heads = msgspec.json.Decoder(_Head)
+
+
 class SegmentMismatchError(Exception):
     """ClickHouse gave back other events than were sealed: the segment stays unconfirmed."""
 
@@ -52,9 +64,17 @@ class Confirmed:
     segment_id: int
     previous_id: int
     """The tenant's segment before it; 0 for the first."""
-    events: Sequence[StoredEvent]
-    corrected: Collection[UUID] = ()
+    count: int
+    """Of its events."""
+    customer_ids: frozenset[UUID]
+    """Whose they are."""
+    corrected: frozenset[UUID]
     """Customers of whom it supersedes events."""
+    lines: bytes = field(repr=False)
+
+    def events(self) -> list[StoredEvent]:
+        """All of them, which takes its time: for those who need each one."""
+        return unpacked(self.lines)
 
 
 async def seal_and_confirm(runtime: Runtime) -> list[Confirmed]:
@@ -158,17 +178,20 @@ async def _confirm(runtime: Runtime, segment: Segment) -> Confirmed | None:
     path = archive.path_of(runtime.settings.data_dir, segment.tenant_id, segment.segment_id)
     await asyncio.to_thread(archive.write, path, content)
     reached("confirm.archived")
-    events = unpacked(content)
-    await _project(runtime, segment, events)
+    lines = lines_of(content)
+    heads = _heads.decode_lines(lines)
+    await _project(runtime, segment, content, heads)
     corrected = await _correct(runtime, segment) if segment.corrections else frozenset()
     reached("confirm.projected")
-    customers = {event.customer_id for event in events if not event.is_void} | corrected
-    previous_id = await _finish(runtime, segment, customers)
+    customer_ids = frozenset(head.customer_id for head in heads) - {NOBODY}
+    previous_id = await _finish(runtime, segment, customer_ids | corrected)
     reached("confirm.finished")
     if previous_id is None:
         return None
     tenant_id = TenantId(segment.tenant_id)
-    done = Confirmed(tenant_id, segment.segment_id, previous_id, events, corrected)
+    done = Confirmed(
+        tenant_id, segment.segment_id, previous_id, len(heads), customer_ids, corrected, lines
+    )
     await _announce(runtime, done)
     return done
 
@@ -183,14 +206,20 @@ async def _is_confirmed(db: AsyncSession, segment: Segment) -> bool:
     return state is SegmentState.CONFIRMED
 
 
-async def _project(runtime: Runtime, segment: Segment, events: Sequence[StoredEvent]) -> None:
+async def _project(
+    runtime: Runtime, segment: Segment, content: bytes, heads: Sequence["_Head"]
+) -> None:
     """Steps 6 and 7: insert once, and believe only what is read back."""
-    keys = [hash_of_key(event.idempotency_key) for event in events]
-    sealed = (len(events), xor_of(keys))
+    sealed = (len(heads), xor_of([hash_of_key(head.idempotency_key) for head in heads]))
     found = await _projected(runtime, segment)
     if found != sealed:
-        data = columns_of(segment.tenant_id, segment.segment_id, events, keys)
-        await runtime.events.insert("events", COLUMNS, data)
+        if not all(head.texts for head in heads):
+            content = repacked(unpacked(content))
+        await runtime.events.insert_packed(
+            INSERT_EVENTS,
+            {"tenant": str(segment.tenant_id), "segment": segment.segment_id},
+            content,
+        )
         reached("confirm.inserted")
         found = await _projected(runtime, segment)
     if found != sealed:
@@ -284,8 +313,8 @@ async def _finish(runtime: Runtime, segment: Segment, customers: Collection[UUID
 
 async def _announce(runtime: Runtime, done: Confirmed) -> None:
     live = runtime.live.of(done.tenant_id)
-    shown = [event for event in done.events if not event.is_void]
-    for event in shown[-LIVE_EVENTS_MAX:]:
+    last = unpacked(b"\n".join(done.lines.splitlines()[-LIVE_EVENTS_MAX:]))
+    for event in [event for event in last if not event.is_void]:
         live.announce("events", _shown(event, done.segment_id))
     live.announce("kpis", {"after": "segment.confirmed"})
     await live.flush()

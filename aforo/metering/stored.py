@@ -18,6 +18,8 @@ else:
 
 VOID = ""
 """The type of a void, which no meter selects: an event has at least one character there."""
+NOBODY = UUID(int=0)
+"""Whose a void is."""
 COMPRESSION_LEVEL = 1
 """Of zstd: what waits a second or two for its segment is not worth more time."""
 
@@ -50,6 +52,9 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """The key of the event that it takes the place of, or voids."""
     reason: str = ""
     """Why it does, for people."""
+    texts: dict[str, str] | None = None
+    """The properties as `aforo.metering.canonical.texts` gives them; None in what was kept before
+    they were written out."""
 
     @property
     def is_void(self) -> bool:
@@ -83,7 +88,7 @@ def packed(events: Sequence[StoredEvent]) -> Pack:
     lines = _encoder.encode_lines(events)
     received_at = min(event.received_at for event in events)
     return Pack(
-        zstd.compress(lines, options=_options),
+        compressed(lines),
         received_at,
         len(events),
         len(lines),
@@ -105,14 +110,25 @@ def hour_of(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
+def compressed(lines: bytes) -> bytes:
+    """Lines as one frame."""
+    return zstd.compress(lines, options=_options)
+
+
+def lines_of(content: bytes) -> bytes:
+    """The lines of one or more frames, in order; or plain ones, as they were kept before.
+
+    Raises: `zstd.ZstdError` for what was not packed here.
+    """
+    return content if content.startswith(b"{") else zstd.decompress(content)
+
+
 def unpacked(content: bytes) -> list[StoredEvent]:
     """The events of one or more frames, in order; or of plain lines, as they were kept before.
 
     Raises: `msgspec.DecodeError` or `zstd.ZstdError` for what was not packed here.
     """
-    if content.startswith(b"{"):
-        return _decoder.decode_lines(content)
-    return _decoder.decode_lines(zstd.decompress(content))
+    return _decoder.decode_lines(lines_of(content))
 
 
 def hash_of_key(idempotency_key: str) -> bytes:

@@ -32,15 +32,13 @@ async def in_force(scope: Scope) -> InForce:
 async def remembered(runtime: Runtime, tenant_id: TenantId) -> InForce:
     """The settings of a tenant's stages from the memory of this process, which is told of changes:
     at most a second old."""
-    memory, key = runtime.remembered, ("stages", tenant_id)
-    memory.begin(runtime.cross_tenant)
-    found: InForce | None = memory.find(key)
-    if found is None:
-        mark = memory.mark()
+
+    async def read() -> InForce:
         async with runtime.scope(tenant_id) as scope:
-            found = await in_force(scope)
-        memory.keep(key, found, about=changes_of(tenant_id), mark=mark)
-    return found
+            return await in_force(scope)
+
+    runtime.remembered.begin(runtime.cross_tenant)
+    return await runtime.remembered.recall(("stages", tenant_id), read, about=changes_of(tenant_id))
 
 
 def changes_of(tenant_id: UUID) -> str:

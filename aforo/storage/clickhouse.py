@@ -1,6 +1,6 @@
 """ClickHouse: the projection of the event log, read through views that demand a tenant."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -48,15 +48,18 @@ class Events:
         """Raise where ClickHouse cannot be reached."""
         await self.run(lambda client: client.query("SELECT 1"))
 
-    async def insert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        data: Sequence[Sequence[Any]],
+    async def insert_packed(
+        self, statement: str, parameters: Mapping[str, Any], content: bytes
     ) -> None:
-        """Insert column-oriented data as one block; the caller says whose rows they are."""
+        """Run an INSERT that reads its `input(…)` from this content, frames of zstd; the statement
+        and its parameters say whose rows they are."""
         await self.run(
-            lambda client: client.insert(table, data, column_names=columns, column_oriented=True)
+            lambda client: client.command(
+                statement,
+                parameters=dict(parameters),
+                data=content,
+                transport_settings={"Content-Encoding": "zstd"},
+            )
         )
 
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:

@@ -9,9 +9,9 @@ for half a second only.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from aforo.storage.endings import end_all
+from aforo.storage.faults import answered_within
 from aforo.storage.postgres import listening
 
 CHANNEL = "aforo_decisions"
@@ -31,6 +32,10 @@ UNTOLD_SECONDS = 0.5
 BEHIND_SECONDS_MAX = 1.0
 PULSE_SECONDS = 0.3
 RETRY_SECONDS = 0.5
+READ_SECONDS_MAX = 10.0
+"""A frozen engine must not hold up those who come once it is well again."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -42,12 +47,19 @@ class _Entry:
     kept_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    task: asyncio.Task[Any]
+    about: str
+
+
 class Remembered:
     """A bounded memory; the entry that was not asked for longest goes first."""
 
     def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._keys: dict[str, set[Hashable]] = {}
+        self._readings: dict[Hashable, _Reading] = {}
         self._entries_max = entries_max
         self._changes = 0
         self._changed: OrderedDict[str, int] = OrderedDict()
@@ -88,9 +100,27 @@ class Remembered:
         self._entries.move_to_end(key)
         return entry.value
 
+    async def recall(self, key: Hashable, read: Callable[[], Awaitable[T]], *, about: str) -> T:
+        """What is remembered, else what `read` gives, which is remembered then; those who ask
+        meanwhile wait for the same answer.
+
+        Raises: what `read` raises; `Unavailable` where it takes longer than an engine may.
+        """
+        found: T | None = self.find(key)
+        if found is not None:
+            return found
+        reading = self._readings.get(key)
+        if reading is None:
+            task = asyncio.create_task(self._read(key, read, about))
+            reading = self._readings[key] = _Reading(task, about)
+        # A task of its own: whoever asked first may give up, and the others are not his.
+        return cast("T", await asyncio.shield(reading.task))
+
     def hear(self, about: str) -> None:
         """Something has changed."""
         self._changes += 1
+        for key in [key for key, reading in self._readings.items() if reading.about == about]:
+            del self._readings[key]  # It may have been read before the change.
         self._changed[about] = self._changes
         self._changed.move_to_end(about)
         if len(self._changed) > CHANGES_MAX:
@@ -99,10 +129,23 @@ class Remembered:
             self._drop(key)
 
     async def close(self) -> None:
-        """Listen no longer."""
+        """Listen no longer, and read nothing any more."""
+        await end_all([reading.task for reading in self._readings.values()])
         if self._listening is not None:
             await end_all([self._listening])
             self._listening = None
+
+    async def _read(self, key: Hashable, read: Callable[[], Awaitable[T]], about: str) -> T:
+        mark = self.mark()
+        try:
+            async with answered_within(READ_SECONDS_MAX):
+                found = await read()
+            self.keep(key, found, about=about, mark=mark)
+            return found
+        finally:
+            reading = self._readings.get(key)
+            if reading is not None and reading.task is asyncio.current_task():
+                del self._readings[key]
 
     def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
@@ -116,6 +159,7 @@ class Remembered:
     def _forget_all(self) -> None:
         self._changes += 1
         self._forgotten = self._changes
+        self._readings.clear()
         self._changed.clear()
         self._entries.clear()
         self._keys.clear()

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from aforo.api import entitlements
 from aforo.storage import redis
 from aforo.storage.clock import MovableClock
 from aforo.storage.scope import Runtime
@@ -172,8 +173,9 @@ async def test_a_key_holds_one_quantity(
 
 
 async def test_of_a_thousand_who_take_at_once_exactly_a_hundred_get_the_last_hundred(
-    graphql: GraphQL, ask: Ask
+    graphql: GraphQL, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(entitlements, "CHECK_TIMEOUT_SECONDS", 120)
     await sell(graphql)
     answers = await asyncio.gather(
         *(ask("consume", **ASKED, idempotencyKey=f"k{each}") for each in range(1_000))

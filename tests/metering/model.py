@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 from aforo.catalog.models import Aggregation, Meter
 from aforo.metering import queries
 from aforo.metering.canonical import canonical
-from aforo.metering.projection import COLUMNS, columns_of
+from aforo.metering.projection import INSERT_EVENTS, repacked
 from aforo.metering.queries import MeterUsage
-from aforo.metering.stored import StoredEvent
+from aforo.metering.stored import StoredEvent, hash_of_key
 from aforo.sdk.ids import TenantId
 from aforo.sdk.money import exact
 from aforo.sdk.period import Period
@@ -55,9 +54,8 @@ class Log:
         tenant_id = TenantId(new_id())
         for number, segment in enumerate(segments, 1):
             if segment:
-                keys = [key_of(number, position) for position in range(len(segment))]
-                data = columns_of(tenant_id, number, [stored(sent) for sent in segment], keys)
-                await runtime.events.insert("events", COLUMNS, data)
+                events = [stored(sent, f"{number}:{at}") for at, sent in enumerate(segment)]
+                await insert(runtime, tenant_id, number, events)
         return cls(runtime, tenant_id, [sent for one in segments for sent in one], len(segments))
 
     async def usage(
@@ -103,13 +101,21 @@ def summing(name: str, *, allows_negative: bool = False) -> Meter:
 
 
 def key_of(segment: int, position: int) -> bytes:
-    return sha256(f"{segment}:{position}".encode()).digest()
+    return hash_of_key(f"{segment}:{position}")
 
 
-def stored(sent: Sent) -> StoredEvent:
+async def insert(
+    runtime: Runtime, tenant_id: UUID, segment_id: int, events: Sequence[StoredEvent]
+) -> None:
+    """Put events into ClickHouse, as the sealer does."""
+    of = {"tenant": str(tenant_id), "segment": segment_id}
+    await runtime.events.insert_packed(INSERT_EVENTS, of, repacked(events))
+
+
+def stored(sent: Sent, key: str) -> StoredEvent:
     return StoredEvent(
         event_id=new_id(),
-        idempotency_key="k",
+        idempotency_key=key,
         type=sent.type,
         customer_id=sent.customer_id,
         team_id=None,

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aforo.metering.canonical import canonical, canonical_object, number, plain_text
+from aforo.metering.canonical import texts as texts_quickly
+from aforo.metering.projection import texts_of
 
 decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -94,6 +96,11 @@ def test_an_object_reads_alike_the_quick_way(value: dict[str, Any]) -> None:
 @given(st.dictionaries(st.text(max_size=3), numbers | st.booleans() | st.none() | st.text()))
 def test_so_does_one_of_texts_and_numbers_alone(value: dict[str, Any]) -> None:
     assert canonical_object(value) == canonical(value)
+
+
+@given(st.dictionaries(st.text(max_size=3), values))
+def test_texts_are_those_that_the_canonical_json_gives(value: dict[str, Any]) -> None:
+    assert texts_quickly(value) == texts_of(canonical_object(value))
 
 
 @given(values)

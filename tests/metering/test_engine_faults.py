@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from aforo.metering import queries, taking
+from aforo.metering import known, queries, taking
 from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
-from aforo.storage import redis, scope
+from aforo.storage import redis, remembered, scope
 from aforo.storage.embedded import EmbeddedEngines
 from aforo.storage.embedded.supervisor import Supervisor
 from aforo.storage.migrate import migrate
@@ -75,6 +75,8 @@ async def sender(
         clickhouse_url=own_engines.clickhouse_url,
     )
     monkeypatch.setattr(taking, "ROUND_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(known, "LOOK_UP_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(remembered, "READ_SECONDS_MAX", 0.5)
     for patience in ("ANSWER", "APPEND"):
         monkeypatch.setattr(redis, f"{patience}_TIMEOUT_SECONDS", 0.2)
     config: Config = config_for(market, tmp_path / "socket")

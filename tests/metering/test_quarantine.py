@@ -54,7 +54,7 @@ async def test_a_released_event_counts_as_of_its_own_moment(market: Market) -> N
     market.runtime.clock.move_to(NOW + timedelta(days=5))
     assert await release(market, code="UNKNOWN_CUSTOMER") == Settled(1, {}, None)
     [confirmed] = await market.seal()
-    [event] = confirmed.events
+    [event] = confirmed.events()
     [row] = await market.rows("quarantined_event")
     assert (event.event_id, event.customer_id) == (row["id"], customer_id)
     assert event.received_at == NOW

@@ -72,7 +72,7 @@ async def test_an_event_waits_while_an_older_transaction_may_still_write(market:
         assert await market.seal() == []
         assert len(await market.rows("event_inbox")) == 1
     [confirmed] = await market.seal()
-    assert [one.idempotency_key for one in confirmed.events] == ["younger"]
+    assert [one.idempotency_key for one in confirmed.events()] == ["younger"]
 
 
 async def test_two_who_both_believe_to_lead_double_nothing_and_break_no_chain(

@@ -11,7 +11,6 @@ import pytest
 
 from aforo.catalog.models import Aggregation, Meter
 from aforo.metering import queries
-from aforo.metering.projection import COLUMNS, columns_of
 from aforo.metering.steps import Bucket
 from aforo.metering.stored import StoredEvent
 from aforo.metering.usage import Attribute, UsageBy, UsageOf, UsagePoint, usage_over_time
@@ -19,6 +18,7 @@ from aforo.sdk.ids import CustomerId, TenantId
 from aforo.sdk.period import Period
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
+from tests.metering.model import insert
 
 ACME, GLOBEX = UUID(int=1), UUID(int=2)
 METER = Meter(
@@ -168,7 +168,7 @@ async def write(
     events = [
         StoredEvent(
             event_id=new_id(),
-            idempotency_key="k",
+            idempotency_key=f"{segment}:{place}",
             type="call",
             customer_id=customer,
             team_id=None,
@@ -183,7 +183,6 @@ async def write(
             cost_currency="",
             cost_rates=(),
         )
-        for at in moments
+        for place, at in enumerate(moments)
     ]
-    keys = [segment.to_bytes(4) + place.to_bytes(28) for place in range(len(events))]
-    await runtime.events.insert("events", COLUMNS, columns_of(tenant_id, segment, events, keys))
+    await insert(runtime, tenant_id, segment, events)

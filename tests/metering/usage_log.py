@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from hashlib import sha256
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -15,7 +14,6 @@ from aforo.catalog.models import Aggregation, Meter
 from aforo.metering import corrections, usage
 from aforo.metering.canonical import canonical
 from aforo.metering.models import Segment, SegmentState
-from aforo.metering.projection import COLUMNS, columns_of
 from aforo.metering.stored import VOID, StoredEvent
 from aforo.metering.usage import Attribute, UsageBy, UsageOf
 from aforo.sdk.ids import TenantId
@@ -23,6 +21,7 @@ from aforo.sdk.money import exact
 from aforo.sdk.period import Period
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
+from tests.metering.model import insert
 
 MODEL = Attribute(UsageBy.PROPERTY, "model")
 REGION = Attribute(UsageBy.PROPERTY, "region")
@@ -97,10 +96,7 @@ class UsageLog:
         """Put the rows of segments into ClickHouse, whether they are there already or not."""
         for segment_id in segment_ids:
             stored = [_stored(one) for one in self.segments[segment_id]]
-            keys = [sha256(one.idempotency_key.encode()).digest() for one in stored]
-            await self.runtime.events.insert(
-                "events", COLUMNS, columns_of(self.tenant_id, segment_id, stored, keys)
-            )
+            await insert(self.runtime, self.tenant_id, segment_id, stored)
             if any(one.supersedes for one in stored):
                 await corrections.correct(self.runtime.events, self.tenant_id, segment_id)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -347,16 +346,12 @@ async def test_clickhouse_gives_nothing_to_a_reader_who_names_no_tenant(
 async def test_clickhouse_gives_a_scope_only_its_tenants_events_whatever_it_asks_for(
     runtime: Runtime, ours: TenantId, theirs: TenantId
 ) -> None:
-    columns = {
-        "tenant_id": theirs,
-        "segment_id": 1,
-        "event_id": new_id(),
-        "key_hash": bytes(32),
-        "type": "llm.request",
-        "customer_id": new_id(),
-        "occurred_at": datetime(2026, 11, 20, tzinfo=UTC),
-    }
-    await runtime.events.insert("events", list(columns), [[value] for value in columns.values()])
+    await runtime.events.command(
+        "INSERT INTO events (tenant_id, segment_id, event_id, type, customer_id, occurred_at) "
+        "VALUES ({tenant:UUID}, 1, generateUUIDv4(), 'llm.request', generateUUIDv4(), "
+        "'2026-11-20 00:00:00')",
+        {"tenant": str(theirs)},
+    )
     query = (
         "SELECT count() AS n "
         "FROM events_of(tenant = {tenant:UUID}, payer = {payer:UUID}, watermark = 9)"

@@ -2,10 +2,12 @@
 
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.message import Message
 from functools import partial
 from importlib import import_module
 from io import BufferedIOBase
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 CHUNK_BYTES = 1024 * 1024
@@ -13,6 +15,9 @@ BODY_BYTES_MAX = 1024 * 1024 * 1024
 LINE_BYTES_MAX = 256
 GZIP_OR_ZLIB = 47
 """zlib's window bits for either of the two."""
+
+
+_ENGINE_NAMES = {"": "none", "identity": "none", "gzip": "gzip", "zstd": "zstd"}
 
 
 class BodyError(Exception):
@@ -37,6 +42,26 @@ def chunks(source: BufferedIOBase, headers: Message) -> Iterator[bytes]:
     raw = _counted(_transferred(source, headers))
     encoding = headers.get("Content-Encoding", "identity").lower()
     return raw if encoding in {"", "identity"} else _decompressed(raw, encoding)
+
+
+@contextmanager
+def as_file(source: BufferedIOBase, headers: Message) -> Iterator[tuple[str, str]]:
+    """The body, as it is compressed, as a file that nobody else finds: its path, and the engine's
+    name of the compression.
+
+    Raises: `BodyError`, with nothing given where the client went away.
+    """
+    encoding = headers.get("Content-Encoding", "identity").lower()
+    compression = _ENGINE_NAMES.get(encoding)
+    if compression is None:
+        raise BodyError(
+            f"rows to be read as input are not taken with Content-Encoding {encoding!r}"
+        )
+    with TemporaryFile() as file:
+        for chunk in _counted(_transferred(source, headers)):
+            file.write(chunk)
+        file.flush()
+        yield f"/dev/fd/{file.fileno()}", compression
 
 
 def form(body: bytes, content_type: str) -> dict[str, str]:

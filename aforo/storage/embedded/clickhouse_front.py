@@ -191,11 +191,16 @@ class Conversation(BaseHTTPRequestHandler):
                 rest = _joined(head[insert.length :], body)
                 self._send_summary(handle.insert(insert.statement, insert.format, rest))
                 return
+            if given and (reading := statements.input_insert(_text(head))) is not None:
+                _check_alone(_text(head))
+                with bodies.as_file(self.rfile, self.headers) as (path, compression):
+                    handle.query(reading.reading(path, compression), parameters)
+                self._send(200, b"")
+                return
             # A body goes on where the address ended, and by no means where only we had paused.
             between = b"\n" if given else b""
             statement = _text(between.join(part for part in (head, _whole(body)) if part))
-            if statements.has_more_than_one(statement):
-                raise failure(SYNTAX_ERROR, "Multi-statements are not allowed. (SYNTAX_ERROR)")
+            _check_alone(statement)
             if fields.get("wait_end_of_query") != "1" and statements.can_stream(statement):
                 self._send_stream(handle.stream(statement, parameters), statement)
                 return
@@ -325,6 +330,11 @@ def main() -> None:
     sys.stdout.flush()
     # The engine's own threads would hold an ordinary exit.
     os._exit(0)
+
+
+def _check_alone(statement: str) -> None:
+    if statements.has_more_than_one(statement):
+        raise failure(SYNTAX_ERROR, "Multi-statements are not allowed. (SYNTAX_ERROR)")
 
 
 def _credentials(headers: Message, fields: Mapping[str, str]) -> tuple[str, str]:

@@ -27,6 +27,13 @@ STREAMABLE_FORMATS = frozenset({"Native", "TabSeparated", "TSV", "CSV", "RowBina
 """The engine streams block by block; other formats have a head or a foot around the whole."""
 
 
+_INSERT_OF_INPUT = re.compile(
+    r"(?P<before>\s*INSERT\s+INTO\b.*?\bFROM\s+)input\(\s*(?P<columns>'(?:[^'\\]|\\.)*')\s*\)"
+    r"(?P<after>.*?)\bFORMAT\s+(?P<format>\w+)\s*;?\s*\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class DataInsert:
     """An INSERT whose rows follow it in a named format."""
@@ -36,6 +43,30 @@ class DataInsert:
     format: str
     length: int
     """Bytes of the statement with its FORMAT clause; the rows begin there."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputInsert:
+    """An INSERT … SELECT … FROM input(…), whose rows come beside it in a named format."""
+
+    before: str
+    columns: str
+    """The structure of the rows, as a literal."""
+    after: str
+    format: str
+
+    def reading(self, path: str, compression: str) -> str:
+        """The same, reading a file in place of its input: the engine knows no other way."""
+        file = f"file('{path}', '{self.format}', {self.columns}, '{compression}')"
+        return f"{self.before}{file}{self.after}"
+
+
+def input_insert(statement: str) -> InputInsert | None:
+    """The parts of an INSERT that reads its input, None where it is another kind of statement."""
+    found = _INSERT_OF_INPUT.match(statement)
+    if found is None:
+        return None
+    return InputInsert(found["before"], found["columns"], found["after"], found["format"])
 
 
 def data_insert(head: bytes) -> DataInsert | None:

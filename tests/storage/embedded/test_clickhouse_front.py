@@ -1,8 +1,10 @@
 """The front, asked by the client that Aforo uses, and by hand where the client would hide it."""
 
+import gzip
 import os
 import signal
 import socket
+import sys
 import threading
 import uuid
 from base64 import b64encode
@@ -18,6 +20,11 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureError
 
 from aforo.storage.embedded.clickhouse import ClickHouse
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 WIDE = Decimal("1234567890123456789012345678901234567890123456.123456789012345678901234567891")
 COLUMNS = ["id", "name", "amount", "at"]
@@ -245,6 +252,54 @@ def test_memory_time_and_results_have_limits(client: Client) -> None:
             "SELECT uniqExact(number) FROM numbers(10000000)",
             settings={"max_memory_usage": 50_000_000},
         )
+
+
+def inserted_from_input(client: Client, table: str, lines: bytes, encoding: str) -> None:
+    client.command(
+        f"INSERT INTO {table} (id, name) SELECT {{first:UInt64}} + rowNumberInAllBlocks(), text "
+        "FROM input('text String') SETTINGS input_format_parallel_parsing = 0, max_threads = 1 "
+        "FORMAT JSONEachRow",
+        parameters={"first": 7},
+        data=lines,
+        transport_settings={"Content-Encoding": encoding},
+    )
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "zstd"])
+def test_an_insert_may_select_from_its_input(client: Client, table: str, encoding: str) -> None:
+    pack = {"identity": bytes, "gzip": gzip.compress, "zstd": zstd.compress}[encoding]
+    # Several frames one behind the other are all read.
+    parts = [b'{"text": "a\\"\\u00e4"}\n{"text": "b", "more": 1}\n', b'{"text": "c"}\n']
+    inserted_from_input(client, table, b"".join(pack(part) for part in parts), encoding)
+    found = client.query(f"SELECT id, name FROM {table} ORDER BY id").result_rows
+    assert [tuple(row) for row in found] == [(7, 'a"ä'), (8, "b"), (9, "c")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "encoding", "told"),
+    [
+        (b'{"text": "a"}\n{"text": ', "identity", "JSONEachRow"),
+        (b'{"text": "a"}\n', "zstd", "ZSTD"),
+        (b'{"text": "a"}\n', "br", "Content-Encoding 'br'"),
+    ],
+    ids=["half a line", "no frame", "another encoding"],
+)
+def test_an_insert_from_broken_input_writes_nothing(
+    client: Client, table: str, lines: bytes, encoding: str, told: str
+) -> None:
+    with pytest.raises(DatabaseError, match=told):
+        inserted_from_input(client, table, lines, encoding)
+    assert client.command(f"SELECT count() FROM {table}") == 0
+
+
+def test_an_insert_from_input_is_one_statement(client: Client, table: str) -> None:
+    with pytest.raises(DatabaseError, match="Multi-statements"):
+        client.command(
+            f"INSERT INTO {table} (id) SELECT n FROM input('n UInt64'); "
+            f"DROP TABLE {table} FORMAT JSONEachRow",
+            data=b'{"n": 1}\n',
+        )
+    assert client.command(f"SELECT count() FROM {table}") == 0
 
 
 def test_a_broken_insert_writes_nothing(client: Client, table: str, raw: Raw) -> None:

@@ -6,6 +6,7 @@ from aforo.storage.embedded.clickhouse_statement import (
     can_stream,
     data_insert,
     has_more_than_one,
+    input_insert,
     output_format,
 )
 
@@ -89,3 +90,28 @@ def test_a_second_statement_is_seen_outside_of_quotes_and_comments(
     statement: str, more: bool
 ) -> None:
     assert has_more_than_one(statement) is more
+
+
+def test_an_insert_of_input_reads_a_file_in_its_place() -> None:
+    found = input_insert(
+        "\n INSERT INTO t (a)\n SELECT 'FORMAT x', n FROM input('n UInt8, d DateTime(\\'UTC\\')')\n"
+        " WHERE n > 0 SETTINGS x = 1 FORMAT JSONEachRow\n"
+    )
+    assert found is not None
+    expected = (
+        "INSERT INTO t (a) SELECT 'FORMAT x', n FROM file('/dev/fd/7', 'JSONEachRow', "
+        "'n UInt8, d DateTime(\\'UTC\\')', 'zstd') WHERE n > 0 SETTINGS x = 1"
+    )
+    assert " ".join(found.reading("/dev/fd/7", "zstd").split()) == expected
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t FORMAT Native",
+        "INSERT INTO t SELECT * FROM input('n UInt8')",
+        "SELECT * FROM input('n UInt8') FORMAT CSV",
+    ],
+)
+def test_other_statements_read_no_input(statement: str) -> None:
+    assert input_insert(statement) is None
