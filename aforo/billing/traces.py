@@ -80,7 +80,11 @@ async def _whole(scope: Scope, trace: Trace) -> Sequence[Step]:
         return [*trace.steps, *not_reached(_OF_BILLING, reason)]
     lines = await _lines(scope, trace.event)
     if not lines:
-        reason = await _why_not(scope, trace.event, trace.meters)
+        reason = (
+            "another event took its place, or voided it, before it was billed"
+            if trace.is_superseded
+            else await _why_not(scope, trace.event, trace.meters)
+        )
         return [*trace.steps, *not_reached(_OF_BILLING, reason)]
     taxes = await _taxes(scope, [each.invoice.id for each in lines])
     discounts = await _discounts(scope, [each.invoice.id for each in lines])

@@ -56,7 +56,9 @@ class Trace:
     steps: Sequence[Step]
     """Up to aggregation."""
     meters: frozenset[UUID] = frozenset()
-    """Those that count it."""
+    """Those that count it, or did."""
+    is_superseded: bool = False
+    """Whether another event voided it, or took its place."""
 
 
 async def event_id_of(scope: Scope, idempotency_key: str) -> UUID | None:
@@ -151,7 +153,7 @@ async def _of_log(scope: Scope, event: EventRow) -> Trace:
     if by is not None:
         version = versions[StageName.AGGREGATION]
         steps.append(superseded(by.idempotency_key, by.received_at, version, is_void=by.is_void))
-    return Trace(event, steps, meters)
+    return Trace(event, steps, meters, is_superseded=by is not None)
 
 
 async def _blocks(scope: Scope, event: EventRow) -> dict[UUID, Block]:

@@ -241,6 +241,21 @@ async def test_a_discarded_event_never_goes_on(graphql: GraphQL, shop: Shop, sen
     assert "never counts" in found["trace"][3]["reason"]
 
 
+async def test_an_event_that_was_voided_says_by_what_and_is_not_billed(
+    graphql: GraphQL, shop: Shop, send: Send, run_jobs: RunJobs
+) -> None:
+    await send(call(1, 1))
+    await run_jobs()
+    await send({"idempotencyKey": "void-1", "voids": "2026-10-1", "reason": "a test"})
+    await run_jobs()
+    steps = await trace(graphql, "2026-10-1")
+    [voided] = [each for each in steps if each["decision"] == "VOIDED"]
+    assert (voided["stage"], voided["passed"]) == ("AGGREGATION", False)
+    assert "void-1" in voided["reason"]
+    assert short(steps)[-1] == ("SETTLEMENT", None, "NOT_REACHED")
+    assert "voided it" in steps[-1]["reason"]
+
+
 async def test_a_conflict_is_a_step_of_the_event_that_stands(
     graphql: GraphQL, shop: Shop, send: Send, run_jobs: RunJobs
 ) -> None:
