@@ -1,8 +1,8 @@
-"""Conservation of units: what a meter counts is billed, included, voided, or not billed yet.
+"""Conservation of units: what a meter counts is billed or not, and why.
 
-counted = billed + included + voided + not yet billed, for each meter. Three sources are held
-against each other: the log as it is now, the lines of final invoices as they are stored, and the
-log as it was when they were made.
+counted = billed + included + blocked + voided + not yet billed, for each meter. Three sources are
+held against each other: the log as it is now, the lines of final invoices as they are stored, and
+the log as it was when they were made.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +17,13 @@ import sqlalchemy as sa
 import structlog
 from sqlmodel import col
 
+from aforo.billing.accounts import few
 from aforo.billing.models import Invoice, InvoiceLine, InvoiceState
 from aforo.catalog.models import Meter
 from aforo.metering.aggregate import CORRECTIONS, EVENTS, WHOLE_LOG, selection
-from aforo.metering.queries import moment, rule_of, shortest, watermark
+from aforo.metering.cuts import Cut, counted_events
+from aforo.metering.limits import blocked
+from aforo.metering.queries import IN_PERIOD, moment, rule_of, shortest, watermark
 from aforo.sdk import Invalid, Period, exact
 from aforo.storage.scope import Scope
 from aforo.telemetry.metrics import UNBALANCED_METERS
@@ -43,6 +46,8 @@ class UnitBalance:
     """On final invoices, at a price."""
     included: Decimal = _NONE
     """On final invoices, where the price takes nothing for the first units."""
+    blocked: Decimal = _NONE
+    """Beyond a quota that blocks."""
     voided: Decimal = _NONE
     """Of events that others have taken the place of, or voided, by now."""
     not_yet_billed: Decimal = _NONE
@@ -52,7 +57,7 @@ class UnitBalance:
     def unaccounted(self) -> Decimal:
         """How many were counted of which nothing is known; below 0 where more is known of."""
         with exact():
-            known = self.billed + self.included + self.voided
+            known = self.billed + self.included + self.blocked + self.voided
             return self.counted - known - self.not_yet_billed
 
     @property
@@ -134,21 +139,23 @@ async def check(scope: Scope, start: datetime, end: datetime) -> Mapping[UUID, U
 async def _balance(scope: Scope, meter: Meter, period: Period, mark: int) -> UnitBalance:
     windows = await _windows(scope, meter, period)
     look = _Look(scope, meter, windows, period)
-    now = await look.up_to(mark)
-    whole = await look.up_to(mark, source=WHOLE_LOG) if await _is_corrected(scope, mark) else now
+    counts = await look.up_to(mark, EVENTS)
+    ever = await look.up_to(mark, WHOLE_LOG) if await _is_corrected(scope, mark) else counts
+    cuts = await blocked(scope, meter, look.reach, watermark=mark)
+    billable = await look.up_to(mark, look.without(cuts)) if cuts else counts
     then = await look.when_billed()
     stored = {each.key: each for each in windows}
     balance = UnitBalance()
-    for key in whole.keys() | stored.keys():
+    for key in ever.keys() | stored.keys():
         line = stored.get(key)
-        ever, counts = whole.get(key, _NONE), now.get(key, _NONE)
         with exact():
             balance += UnitBalance(
-                counted=ever,
+                counted=ever.get(key, _NONE),
                 billed=line.quantity - line.included if line else _NONE,
                 included=line.included if line else _NONE,
-                voided=ever - counts,
-                not_yet_billed=counts - then.get(key, _NONE),
+                blocked=counts.get(key, _NONE) - billable.get(key, _NONE),
+                voided=ever.get(key, _NONE) - counts.get(key, _NONE),
+                not_yet_billed=billable.get(key, _NONE) - then.get(key, _NONE),
             )
     return balance
 
@@ -224,14 +231,24 @@ class _Look:
     windows: Sequence[_Window]
     period: Period
 
-    async def up_to(self, mark: int, *, source: str = EVENTS) -> dict[_Key, Decimal]:
-        """By the log as of a watermark, of all customers."""
+    @property
+    def reach(self) -> Period:
+        """From the first moment that is looked at to the last."""
+        periods = [self.period, *(each.period for each in self.windows)]
+        return Period(min(each.start for each in periods), max(each.end for each in periods))
+
+    def without(self, cuts: Sequence[Cut]) -> str:
+        """The log less what quotas block."""
+        return counted_events(selection(rule_of(self.meter)), IN_PERIOD, cuts)
+
+    async def up_to(self, mark: int, source: str) -> dict[_Key, Decimal]:
+        """By a table expression of the log as of a watermark, of all customers."""
         counted = selection(rule_of(self.meter))
         rows = await self.scope.events.query(
-            f"SELECT customer_id, {counted.quantity} AS units FROM {source} "
+            f"SELECT customer_id, {counted.quantity} AS units FROM {source} AS event "
             f"WHERE {_INSIDE} AND {counted.condition} GROUP BY customer_id",
             **counted.parameters,
-            **self._inside,
+            **self._bounds,
             watermark=mark,
         )
         billed = {each.customer_id for each in self.windows}
@@ -249,13 +266,23 @@ class _Look:
         found: dict[_Key, Decimal] = {}
         by_mark = sorted(self.windows, key=lambda each: (each.watermark, each.customer_id))
         for mark, same in groupby(by_mark, key=lambda each: each.watermark):
-            for some in _chunks(list(same)):
-                found |= await self._of(some, mark, EVENTS, outside="")
+            several = list(same)
+            customers = few({each.customer_id for each in several})
+            cuts = await blocked(
+                self.scope, self.meter, self.reach, watermark=mark, customer_ids=customers
+            )
+            for some in _chunks(several):
+                found |= await self._of(some, mark, self.without(cuts), outside="")
         return found
 
     @property
-    def _inside(self) -> dict[str, str]:
-        return {"from": moment(self.period.start), "until": moment(self.period.end)}
+    def _bounds(self) -> dict[str, str]:
+        return {
+            "from": moment(self.period.start),
+            "until": moment(self.period.end),
+            "start": moment(self.reach.start),
+            "end": moment(self.reach.end),
+        }
 
     async def _of(
         self, windows: Sequence[_Window], mark: int, source: str, *, outside: str
@@ -268,14 +295,11 @@ class _Look:
             "arrayFirstIndex(span -> occurred_at >= span.1 AND occurred_at < span.2, spans) "
             f"AS slot FROM {source} AS event INNER JOIN ({_spans(windows)}) AS line "
             "ON event.customer_id = line.line_customer "
-            "WHERE occurred_at >= {start:DateTime64(6, 'UTC')} "
-            f"AND occurred_at < {{end:DateTime64(6, 'UTC')}} AND {counted.condition}) "
+            f"WHERE {IN_PERIOD} AND {counted.condition}) "
             f"WHERE slot > 0{outside} GROUP BY customer_id, start, slot",
             **counted.parameters,
-            **self._inside,
+            **self._bounds,
             watermark=mark,
-            start=moment(min(self.period.start, *(each.period.start for each in windows))),
-            end=moment(max(self.period.end, *(each.period.end for each in windows))),
         )
         starts = {moment(each.period.start): each.period.start for each in windows}
         return {

@@ -250,8 +250,8 @@ class SettingForm:
     default: Any
     minimum: int | None
     maximum: int | None
-    values: tuple[str, ...] | None
-    """The texts that it may be; None where it is none."""
+    values: tuple[str, ...]
+    """The texts that it may be; none where it is no TEXT."""
 
 
 DEFAULTS: Mapping[StageName, Settings] = MappingProxyType(
@@ -272,7 +272,7 @@ def forms(kind: type[Settings]) -> list[SettingForm]:
             default=each["default"],
             minimum=each.get("minimum"),
             maximum=each.get("maximum"),
-            values=tuple(each["enum"]) if "enum" in each else None,
+            values=tuple(each.get("enum", ())),
         )
         for name, each in properties.items()
     ]

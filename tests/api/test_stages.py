@@ -75,7 +75,7 @@ async def test_the_ten_stages_are_listed_with_their_settings(graphql: GraphQL) -
         "default": 300,
         "minimum": 0,
         "maximum": 300,
-        "values": None,
+        "values": [],
         "value": 300,
     }
     assert found[6]["settings"] == []

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -16,7 +17,8 @@ from aforo.billing import units
 from aforo.billing.commands import start_bill_run
 from aforo.billing.units import UnitBalance
 from aforo.catalog import commands as catalog_commands
-from aforo.catalog.models import Aggregation, Meter
+from aforo.catalog.models import Aggregation, EntitlementKind, Meter, QuotaPolicy
+from aforo.catalog.quota_terms import QuotaTerms
 from aforo.metering.commands import ingest
 from aforo.sdk import Invalid, Period, TenantId
 from aforo.storage.clock import MovableClock
@@ -44,8 +46,12 @@ class Store:
     """A tenant that sells five meters: to `a` with final invoices from the first of the month on,
     to `b` from the 10th on, to `slow` with drafts for 30 days."""
 
-    def __init__(self, runtime: Runtime, tenant_id: TenantId) -> None:
+    def __init__(
+        self, runtime: Runtime, tenant_id: TenantId, *, quota: Decimal | None = None
+    ) -> None:
         self.runtime, self.tenant_id = runtime, tenant_id
+        self.quota = quota
+        """Of tokens, which blocks what is beyond it."""
         self.meters: dict[str, Meter] = {}
         self.keys: list[str] = []
         """Of the events that were sent."""
@@ -66,8 +72,25 @@ class Store:
                 scope, code="plan", name="Plan", currency="USD", lines=lines
             )
             product = await catalog_commands.create_product(scope, code="p", name="P")
+            granted = []
+            if self.quota is not None:
+                cap = await catalog_commands.create_entitlement(
+                    scope,
+                    code="cap",
+                    name="Cap",
+                    kind=EntitlementKind.QUOTA,
+                    meter_id=self.meters["tokens"].id,
+                    quota=self.quota,
+                    terms=QuotaTerms(policy=QuotaPolicy.BLOCK),
+                )
+                granted.append(cap.id)
             offering = await catalog_commands.create_offering(
-                scope, code="o", name="O", product_id=product.id, rate_plan_id=plan.id
+                scope,
+                code="o",
+                name="O",
+                product_id=product.id,
+                rate_plan_id=plan.id,
+                entitlement_ids=granted,
             )
             for name, anchor, grace in (("a", 1, 0), ("b", 10, 0), ("slow", 1, 30 * 86_400)):
                 customer = await create_customer(scope, external_id=name, name=name, currency="USD")
@@ -187,6 +210,23 @@ async def test_what_is_voided_is_told_apart_before_and_after_it_was_billed(store
     assert (numbers(found["peak"]), found["peak"].voided) == ((9, 9, 0, 0, 0), 0)
 
 
+async def test_what_a_quota_blocks_is_told_apart_and_never_billed(
+    runtime: Runtime, tenant_id: TenantId
+) -> None:
+    store = await Store(runtime, tenant_id, quota=Decimal(20)).open()
+    await store.send(("a", 3, 8), ("a", 4, 15), ("a", 5, 12), ("slow", 3, 30))
+    found = await store.balances()
+    assert (numbers(found["tokens"]), found["tokens"].blocked) == ((65, 0, 0, 20, 0), 45)
+    await store.bill()
+    await store.void(store.keys[0])
+    found = await store.balances()
+    # Without the first event the second one fits, and the third does not.
+    assert numbers(found["tokens"])[:3] == (65, 10, 10)
+    assert (found["tokens"].voided, found["tokens"].unaccounted) == (8, 0)
+    async with store.runtime.scope(store.tenant_id) as scope:
+        assert await units.check(scope, OCTOBER, NOVEMBER) == {}
+
+
 async def test_a_period_is_widened_to_whole_final_ones(store: Store) -> None:
     await store.send(("a", 3, 7), ("b", 5, 1), ("b", 20, 2))
     await store.bill()
@@ -268,7 +308,7 @@ async def test_the_api_shows_it_by_meter(store: Store, graphql: GraphQL) -> None
     query = """
     query($period: PeriodInput) {
       unitBalances(period: $period) {
-        meterId meterCode counted billed included voided notYetBilled unaccounted balanced
+        meterId meterCode counted billed included blocked voided notYetBilled unaccounted balanced
       }
     }
     """
@@ -281,6 +321,7 @@ async def test_the_api_shows_it_by_meter(store: Store, graphql: GraphQL) -> None
         "counted": "15",
         "billed": "5",
         "included": "10",
+        "blocked": "0",
         "voided": "0",
         "notYetBilled": "0",
         "unaccounted": "0",

@@ -78,7 +78,7 @@ class IngestionBalances:
 
 @strawberry.type(
     description="Units of a meter by what became of them: `counted` = `billed` + `included` + "
-    "`voided` + `notYetBilled`."
+    "`blocked` + `voided` + `notYetBilled`."
 )
 class UnitBalance:
     meter_id: strawberry.ID = strawberry.field(description="The `Meter`.")
@@ -89,6 +89,7 @@ class UnitBalance:
         description="Those on final invoices that a price takes nothing for, such as the included "
         "units of a QUOTA."
     )
+    blocked: Decimal = strawberry.field(description="Those beyond a quota that blocks.")
     voided: Decimal = strawberry.field(
         description="Those of events that others have voided, or taken the place of, by now."
     )
@@ -109,6 +110,7 @@ class UnitBalance:
             counted=balance.counted,
             billed=balance.billed,
             included=balance.included,
+            blocked=balance.blocked,
             voided=balance.voided,
             not_yet_billed=balance.not_yet_billed,
             unaccounted=balance.unaccounted,

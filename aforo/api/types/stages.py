@@ -36,7 +36,7 @@ class StageSetting:
     default: JSON = strawberry.field(description="What it is as it is delivered.")
     minimum: int | None = strawberry.field(description="Of an INTEGER, the least.")
     maximum: int | None = strawberry.field(description="Of an INTEGER, the most.")
-    values: list[str] | None = strawberry.field(description="Of a TEXT, all that it can be.")
+    values: list[str] = strawberry.field(description="Of a TEXT, all that it can be; else empty.")
     value: JSON = strawberry.field(description="What it is set to.")
 
     @classmethod
@@ -48,7 +48,7 @@ class StageSetting:
             default=JSON(form.default),
             minimum=form.minimum,
             maximum=form.maximum,
-            values=None if form.values is None else list(form.values),
+            values=list(form.values),
             value=JSON(value),
         )
 
