@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import httpx2
 from starlette.applications import Starlette
@@ -91,13 +92,19 @@ class Gate:
             return _denied(401, "UNKNOWN_CUSTOMER", "the request does not say whose it is")
         (about, code), *_ = rule.about.items()
         question: Question = (*who, about, code, rule.quantity)
-        decision = await self._asking.decide(question)
+        key = str(uuid4())
+        if rule.take is None:
+            decision = await self._asking.decide(question)
+        else:
+            decision = await self._asking.take(question, rule.take, key=key, seconds=rule.seconds)
         if not decision.allowed:
             return _refusal(decision, self._now())
         headers = _told(decision)
-        if rule.event is None:
-            return Response(status_code=200, headers=headers)
-        return self._metered(rule, who, headers)
+        if rule.event is not None:
+            return self._metered(rule, who, key, headers)
+        if decision.hold is not None:
+            headers |= {"x-aforo-event": key}  # Of the event that the service behind sends.
+        return Response(status_code=200, headers=headers)
 
     async def health(self, _request: Request) -> Response:
         """What is going on, for a person or a monitor; always 200 while the process answers."""
@@ -121,17 +128,20 @@ class Gate:
         key = key.strip()
         return ("apiKey", key) if 0 < len(key) <= KEY_LENGTH_MAX else None
 
-    def _metered(self, rule: Rule, who: tuple[str, str], headers: dict[str, str]) -> Response:
+    def _metered(
+        self, rule: Rule, who: tuple[str, str], key: str, headers: dict[str, str]
+    ) -> Response:
         """Spool the event of a request that is let through: one line on the disk, no call."""
         assert rule.event is not None
         kind, named = who
         try:
-            key = self._meter.track(
+            self._meter.track(
                 rule.event.type,
                 customer=named if kind == "customer" else None,
                 api_key=named if kind == "apiKey" else None,
                 properties=rule.event.properties,
                 occurred_at=self._now(),
+                idempotency_key=key,
             )
         except ClientError as error:
             logger.warning("a request is not metered: %s", error)
@@ -203,6 +213,8 @@ def _told(decision: Decision) -> dict[str, str]:
         headers["x-aforo-rate-per-second"] = decision.rate_per_second
     if decision.degraded:
         headers["x-aforo-degraded"] = "true"
+    if decision.hold is not None:
+        headers["x-aforo-hold"] = decision.hold
     return headers
 
 

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import httpx2
 
 from aforo_gateway.decisions import Decision, Decisions, Question
-from aforo_gateway.rules import Fallback
+from aforo_gateway.rules import Fallback, Take
 
 logger = logging.getLogger("aforo_gateway")
 
@@ -63,6 +63,23 @@ class Asking:
         known = self._decisions.last_known(question)
         if known is not None:
             return replace(known, degraded=True)
+        return self._unreachable()
+
+    async def take(self, question: Question, taking: Take, *, key: str, seconds: int) -> Decision:
+        """Hold the units of one request, under the key of its event. Nothing is remembered, and
+        without Aforo no earlier decision counts: nobody knows whether the units are there."""
+        answer = None
+        if self._now() >= self._asked_again_at:
+            more: dict[str, object] = {"idempotencyKey": key}
+            if taking is Take.RESERVE:
+                more["expiresInSeconds"] = seconds
+            answer = await self._post(taking.lower(), question, more)
+        if answer is not None:
+            return answer
+        self.figures.degraded += 1
+        return self._unreachable()
+
+    def _unreachable(self) -> Decision:
         is_open = self._when_unreachable is Fallback.OPEN
         return Decision(allowed=is_open, reason="UNREACHABLE", degraded=True)
 
@@ -81,20 +98,28 @@ class Asking:
         return self._decisions.find(question, self._now()) or await self._fetch(question)
 
     async def _fetch(self, question: Question) -> Decision | None:
-        who, which, about, code, quantity = question
         asked_at, changes = self._now(), self._decisions.changes
+        decision = await self._post("check", question, {})
+        if decision is not None:
+            self._decisions.keep(question, decision, asked_at=asked_at, changes=changes)
+        return decision
+
+    async def _post(
+        self, name: str, question: Question, more: Mapping[str, object]
+    ) -> Decision | None:
+        who, which, about, code, quantity = question
         self.figures.asked += 1
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 response = await self._client.post(
-                    "/v1/entitlements/check", json={who: which, about: code, "quantity": quantity}
+                    f"/v1/entitlements/{name}",
+                    json={who: which, about: code, "quantity": quantity, **more},
                 )
             decision = _read(response)
         except (httpx2.HTTPError, TimeoutError, _NoDecision) as error:
             self._failed(f"{type(error).__name__}: {error}")
             return None
         self._failures_in_a_row = 0
-        self._decisions.keep(question, decision, asked_at=asked_at, changes=changes)
         return decision
 
     def _failed(self, reason: str) -> None:
@@ -109,10 +134,18 @@ class _NoDecision(Exception):
     """An answer that decides nothing."""
 
 
+def _is_about_customer(response: httpx2.Response) -> bool:
+    """Whether it is the customer's name that cannot be: else a rule is wrong, such as one that
+    takes units which cannot be taken one after the other."""
+    try:
+        return response.json()["error"]["field"] in {"customer", "apiKey"}
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def _read(response: httpx2.Response) -> Decision:
     """The decision in an answer. Raises `_NoDecision`."""
-    if response.status_code == httpx2.codes.BAD_REQUEST:
-        # The rules are checked when they are read, so it is the customer's name that cannot be.
+    if response.status_code == httpx2.codes.BAD_REQUEST and _is_about_customer(response):
         return Decision(allowed=False, reason="UNKNOWN_CUSTOMER")
     if response.status_code != httpx2.codes.OK:
         raise _NoDecision(f"status {response.status_code}")

@@ -26,6 +26,8 @@ class Decision:
     rate_per_second: str | None = None
     degraded: bool = False
     max_age_seconds: float = 0.0
+    hold: str | None = None
+    """The id of what is held for a request; of a check there is none."""
 
     @classmethod
     def read(cls, answer: Mapping[str, Any]) -> "Decision":
@@ -33,6 +35,7 @@ class Decision:
         if type(answer["allowed"]) is not bool:
             raise TypeError("allowed is no boolean")
         remaining, throttle = answer.get("remaining"), answer.get("throttle")
+        hold = answer.get("hold")
         return cls(
             allowed=answer["allowed"],
             reason=str(answer["reason"]),
@@ -42,6 +45,7 @@ class Decision:
             rate_per_second=None if throttle is None else str(throttle["ratePerSecond"]),
             degraded=bool(answer.get("degraded")),
             max_age_seconds=float(answer.get("maxAgeSeconds", 0)),
+            hold=None if hold is None else str(hold["id"]),
         )
 
 

@@ -8,6 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+RESERVED_SECONDS = 300
+RESERVED_SECONDS_MAX = 86_400
+
 
 class RulesError(Exception):
     """A file of rules is wrong, as the message says."""
@@ -18,6 +21,15 @@ class Fallback(StrEnum):
 
     OPEN = "OPEN"
     CLOSED = "CLOSED"
+
+
+class Take(StrEnum):
+    """How the units of a request are held, where a remembered check is not enough."""
+
+    CONSUME = "CONSUME"
+    """For the event of the request, which has the same key."""
+    RESERVE = "RESERVE"
+    """Until the service behind says what was really used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,10 @@ class Rule:
     """Empty: any."""
     quantity: str = "1"
     event: Metered | None = None
+    take: Take | None = None
+    """None: it is only checked."""
+    seconds: int = RESERVED_SECONDS
+    """How long a reservation is kept."""
 
     def fits(self, method: str, path: str) -> bool:
         """Whether it is for this request: its path is the prefix, or goes on below it."""
@@ -91,7 +107,8 @@ def read_rules(path: Path) -> Rules:
 
 
 def _rule(given: object, place: str) -> Rule:
-    members = _members(given, place, {"prefix", "methods", "feature", "meter", "quantity", "event"})
+    known = {"prefix", "methods", "feature", "meter", "quantity", "event", "take", "seconds"}
+    members = _members(given, place, known)
     about = {name: members[name] for name in ("feature", "meter") if name in members}
     if len(about) != 1:
         raise RulesError(f"{place} names one of feature and meter")
@@ -101,13 +118,35 @@ def _rule(given: object, place: str) -> Rule:
     prefix = _text(members.get("prefix"), f"{place}.prefix")
     if not prefix.startswith("/"):
         raise RulesError(f"{place}.prefix begins with /")
+    take = _take(members.get("take"), f"{place}.take")
+    if take is Take.RESERVE and "event" in members:
+        raise RulesError(
+            f"{place}.event knows nothing of what a reservation came to: have the service send it"
+        )
+    if take is not Take.RESERVE and "seconds" in members:
+        raise RulesError(f"{place}.seconds is for take: RESERVE")
     return Rule(
         prefix=prefix,
         about={name: _text(value, f"{place}.{name}") for name, value in about.items()},
         methods=frozenset(_text(each, f"{place}.methods").upper() for each in methods),
         quantity=_quantity(members.get("quantity", "1"), f"{place}.quantity"),
         event=_metered(members["event"], f"{place}.event") if "event" in members else None,
+        take=take,
+        seconds=_seconds(members.get("seconds", RESERVED_SECONDS), f"{place}.seconds"),
     )
+
+
+def _take(given: object, place: str) -> Take | None:
+    try:
+        return None if given is None else Take(str(given))
+    except ValueError:
+        raise RulesError(f"{place} is CONSUME or RESERVE, not {given!r}") from None
+
+
+def _seconds(given: object, place: str) -> int:
+    if type(given) is not int or not 1 <= given <= RESERVED_SECONDS_MAX:
+        raise RulesError(f"{place} is 1 to {RESERVED_SECONDS_MAX:,} whole seconds")
+    return given
 
 
 def _metered(given: object, place: str) -> Metered:

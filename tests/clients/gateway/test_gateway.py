@@ -17,7 +17,7 @@ import uvicorn
 from aforo.storage.scope import Runtime
 from aforo.tenants.commands import NewTenant
 from aforo_gateway.app import PREFIX, Setup, create_app
-from aforo_gateway.rules import Fallback, Metered, Rule, Rules
+from aforo_gateway.rules import Fallback, Metered, Rule, Rules, Take
 from tests.api.forms import GraphQL, change, made, new_key
 from tests.api.gate import Sold, sell
 from tests.clients.conftest import Address, served
@@ -209,6 +209,78 @@ async def test_a_limit_that_is_reached_is_denied_with_a_time_to_come_again(
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "LIMIT_REACHED")
     ends = datetime(2026, 12, 1, tzinfo=UTC)
     assert int(answer.headers["retry-after"]) == (ends - NOW).total_seconds()
+
+
+CONSUMING = Rules((replace(CHAT, take=Take.CONSUME, quantity="30"),))
+RESERVING = Rules(
+    (Rule("/v1/chat", {"feature": "tokens"}, quantity="60", take=Take.RESERVE, seconds=60),)
+)
+
+
+async def test_of_many_at_once_through_two_gateways_none_takes_what_is_not_there(
+    sold: Sold,
+    address: Address,
+    tmp_path: Path,
+    graphql: GraphQL,
+    run_jobs: Callable[[], Awaitable[None]],
+) -> None:
+    """100 tokens, 30 for each request: three are let through, and their events settle the holds."""
+    rules = Rules((replace(CONSUMING.rules[0], event=Metered("llm.request", {"tokens": 30})),))
+    async with (
+        standing(address.url, address.key, tmp_path / "a", rules) as one,
+        standing(address.url, address.key, tmp_path / "b", rules) as other,
+    ):
+        answers = await asyncio.gather(
+            *(envoy.asks("POST", "/v1/chat") for envoy in (one, other) for _ in range(10))
+        )
+        through = [each for each in answers if each.status_code == 200]
+        assert len(through) == 3
+        assert {each.status_code for each in answers} == {200, 429}
+        assert len({each.headers["x-aforo-hold"] for each in through}) == 3
+
+        async def is_sent() -> bool:
+            events = [(await envoy.health())["events"] for envoy in (one, other)]
+            tracked, waiting = (
+                sum(each[name] for each in events) for name in ("tracked", "waiting")
+            )
+            return (tracked, waiting) == (3, 0)
+
+        await until(is_sent)
+    await run_jobs()
+    found = await graphql("{ events(first: 9) { edges { node { idempotencyKey state } } } }")
+    counted = {
+        edge["node"]["idempotencyKey"]: edge["node"]["state"] for edge in found["events"]["edges"]
+    }
+    assert counted == {each.headers["x-aforo-event"]: "COUNTED" for each in through}
+    quotas = '{ customer(externalId: "acme") { quotas { used remaining } } }'
+    assert (await graphql(quotas))["customer"]["quotas"] == [{"used": "90", "remaining": "10"}]
+
+
+async def test_the_service_behind_finalises_what_was_reserved(
+    sold: Sold, address: Address, tmp_path: Path, client: httpx2.AsyncClient
+) -> None:
+    async with standing(address.url, address.key, tmp_path, RESERVING) as envoy:
+        first = await envoy.asks("POST", "/v1/chat")
+        assert first.headers["x-aforo-event"]
+        assert (await envoy.asks("POST", "/v1/chat")).status_code == 429
+        used = {"hold": first.headers["x-aforo-hold"], "quantity": "20"}
+        assert (await client.post("/v1/entitlements/finalise", json=used)).status_code == 200
+        assert (await envoy.asks("POST", "/v1/chat")).status_code == 200
+        assert (await envoy.health())["events"]["tracked"] == 0
+
+
+@pytest.mark.parametrize("fallback", list(Fallback))
+async def test_without_aforo_no_earlier_answer_says_that_units_are_there(
+    sold: Sold, between: Between, address: Address, tmp_path: Path, fallback: Fallback
+) -> None:
+    rules = replace(CONSUMING, when_unreachable=fallback)
+    async with standing(between.url, address.key, tmp_path, rules) as envoy:
+        assert (await envoy.asks("POST", "/v1/chat")).headers["x-aforo-reason"] == "OK"
+        await between.down()
+        answer = await envoy.asks("POST", "/v1/chat")
+        assert answer.status_code == (200 if fallback is Fallback.OPEN else 403)
+        assert answer.headers["x-aforo-reason"] == "UNREACHABLE"
+        assert "x-aforo-hold" not in answer.headers
 
 
 @pytest.mark.parametrize("fallback", list(Fallback))

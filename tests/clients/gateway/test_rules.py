@@ -69,6 +69,10 @@ def test_the_first_rule_that_fits_counts(method: str, path: str, is_there: bool)
         ({"rules": [{**RULE, "quantity": 1}]}, "is a text that is not empty"),
         ({"rules": [{**RULE, "methods": "POST"}]}, "is a list"),
         ({"rules": [{**RULE, "event": {}}]}, r"event.type is a text"),
+        ({"rules": [{**RULE, "take": "ALL"}]}, r"take is CONSUME or RESERVE"),
+        ({"rules": [{**RULE, "take": "RESERVE", "event": {"type": "a"}}]}, "have the service send"),
+        ({"rules": [{**RULE, "take": "CONSUME", "seconds": 5}]}, "seconds is for take: RESERVE"),
+        ({"rules": [{**RULE, "take": "RESERVE", "seconds": 0}]}, "1 to 86,400 whole seconds"),
         ({"rules": [{**RULE, "event": {"type": "a", "properties": {"b": 0.5}}}]}, "with a point"),
     ],
 )
