@@ -98,3 +98,30 @@ async def test_the_live_counter_says_the_same_while_events_are_blocked(
         await send(call(number, tokens, month="2026-11"))
         await run_jobs()
         assert (await graphql(QUOTAS))["customer"]["quotas"][0]["used"] == used
+
+
+@pytest.mark.usefixtures("full")
+async def test_a_trace_says_which_quota_blocked_an_event(graphql: GraphQL) -> None:
+    trace = """{ event(idempotencyKey: "2026-11-3") { trace { stage passed decision reason } } }"""
+    steps = (await graphql(trace))["event"]["trace"]
+    found = {step["stage"]: step for step in steps}
+    assert (found["QUOTA_CHECK"]["decision"], found["QUOTA_CHECK"]["passed"]) == ("BLOCKED", False)
+    assert "95 of 100 tokens were used before it" in found["QUOTA_CHECK"]["reason"]
+    assert found["AGGREGATION"]["decision"] == "BLOCKED"
+
+
+@pytest.mark.usefixtures("full")
+async def test_what_is_voided_keeps_nothing_out(
+    graphql: GraphQL, send: Send, run_jobs: RunJobs
+) -> None:
+    """Without the 80 there is room for all that came after it: 50, 15, 10 and 5."""
+    await send({"idempotencyKey": "void-1", "voids": "2026-11-0"})
+    await run_jobs()
+    shown = [edge["node"] for edge in (await graphql(EVENTS))["events"]["edges"]]
+    states = {one["idempotencyKey"]: one["state"] for one in shown}
+    assert states.pop("2026-11-0") == "SUPERSEDED"
+    assert set(states.values()) == {"COUNTED"}
+    usage = (await graphql(USAGE))["usage"]
+    assert usage["total"] == {"quantity": "80", "events": 4}
+    assert usage["blocked"] == {"quantity": "0", "events": 0}
+    assert (await graphql(QUOTAS))["customer"]["quotas"][0]["used"] == "80"
