@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from aforo.metering import taking
 from aforo.metering.carrying import carry
 from aforo.metering.deduplicate import KeyedEvent, keyed
 from aforo.metering.ingest import key_of, read_event
@@ -17,6 +18,7 @@ from aforo.metering.verdicts import IngestAnswer, Refusal, Stage, Verdict, rejec
 from aforo.sdk.ids import TenantId
 from aforo.stages.queries import remembered
 from aforo.stages.registry import InForce
+from aforo.storage.faults import answered_within
 from aforo.storage.live_windows import Window
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
@@ -45,14 +47,13 @@ async def ingest(
     quarantined; `Unavailable`.
     """
     now = runtime.clock.now()
-    stages = await remembered(runtime, tenant_id)
     verdicts: list[Verdict] = []
-    items = _shaped(events, now, stages, verdicts)
-    prepared, known = (
-        await _prepared(runtime, tenant_id, items, now, beginning(stages))
-        if items
-        else ([], NOTHING)
-    )
+    prepared: list[Prepared] = []
+    known = NOTHING
+    async with answered_within(taking.ROUND_SECONDS_MAX):  # What is not remembered is looked up.
+        stages = await remembered(runtime, tenant_id)
+        if items := _shaped(events, now, stages, verdicts):
+            prepared, known = await _prepared(runtime, tenant_id, items, now, beginning(stages))
     batch = Batch(tenant_id, now, len(events), prepared, verdicts)
     try:
         if runtime.topic is None:
