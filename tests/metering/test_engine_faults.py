@@ -6,6 +6,7 @@ The test is the client: it sends what was not acknowledged again, as any client 
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -95,11 +96,11 @@ def frozen(supervisor: Supervisor) -> Iterator[None]:
     """An engine that is there, and does nothing."""
     assert supervisor.pid is not None
     pids = family(supervisor.pid)
-    signal_all(pids, signal.SIGSTOP)
-    try:
+    # Whatever becomes of this process, what it has frozen goes on: with it, this one's input ends.
+    thaw = f"read line; kill -CONT {' '.join(map(str, pids))} 2> /dev/null"
+    with subprocess.Popen(["sh", "-c", thaw], stdin=subprocess.PIPE, start_new_session=True):
+        signal_all(pids, signal.SIGSTOP)
         yield
-    finally:
-        signal_all(pids, signal.SIGCONT)
 
 
 def signal_all(pids: Sequence[int], what: signal.Signals) -> None:
