@@ -33,6 +33,13 @@ Values = Annotated[
     list[str] | None,
     typer.Option("--set", help="<field>=<value> for every row; repeat it."),
 ]
+Properties = Annotated[
+    str | None,
+    typer.Option(help="Columns that become properties, with commas; else all other columns."),
+]
+Backfill = Annotated[
+    str | None, typer.Option(help="The name of the open backfill that the rows are added to.")
+]
 
 
 def import_file(
@@ -49,15 +56,13 @@ def import_file(
     ] = None,
     map_: Columns = None,
     set_: Values = None,
-    properties: Annotated[
-        str | None,
-        typer.Option(help="Columns that become properties, with commas; else all other columns."),
-    ] = None,
+    properties: Properties = None,
     delimiter: Annotated[str, typer.Option(help="Between the cells of a CSV file.")] = ",",
     encoding: Annotated[str, typer.Option(help="Of a CSV file.")] = "utf-8",
     batch: Annotated[int, typer.Option(min=1, max=1_000, help="Rows at once.")] = 1_000,
     parallel: Annotated[int, typer.Option(min=1, max=16, help="Batches under way at once.")] = 4,
     packing: Annotated[str, typer.Option(help="zstd, gzip or none.")] = "zstd",
+    backfill: Backfill = None,
     give_up_after: Annotated[
         float, typer.Option(min=1, help="Seconds in which no batch had an answer.")
     ] = 600.0,
@@ -100,6 +105,7 @@ def import_file(
         packing=Packing(packing),
         parallel=parallel,
         give_up_seconds=give_up_after,
+        backfill=backfill,
     )
     report = _sent(source, target, state, listed)
     _tell(report, listed, as_json=as_json, checked=False)

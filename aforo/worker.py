@@ -25,6 +25,7 @@ from aforo.actions import commands as actions
 from aforo.billing import commands as billing
 from aforo.billing import units
 from aforo.metering import (
+    backfills,
     backlog,
     conservation,
     keys,
@@ -168,6 +169,9 @@ async def release_quarantined(scope: Scope, **wanted: Any) -> None:
     await quarantine.release_made(scope, **wanted)
 
 
+job(JobName.FREE_KEYS, tries_max=20, timeout_seconds=300)(backfills.free_keys)
+
+
 async def run(runtime: Runtime) -> None:
     """Work until cancelled: jobs, their relay, webhooks, and the sealer if no other process seals.
 
@@ -207,8 +211,7 @@ async def drain(runtime: Runtime, tenant_id: TenantId | None = None) -> None:
 
 
 async def seal_all(runtime: Runtime) -> bool:
-    """Seal until no event waits; False if none did. Gives up on events that a transaction holds
-    back which stays open."""
+    """Seal until no event waits but what an open transaction holds back; False if none did."""
     patience, confirmed = DRAIN_PAUSES_MAX, False
     while True:
         if await seal_once(runtime):

@@ -168,7 +168,8 @@ MORE_THAN_APPEND = {
     "subscription": "select insert update",
     "event_key": "select delete",  # To discard; besides, to release, a right to its state.
     "event_inbox": "select insert",  # To release what was quarantined.
-    "ingest_batch": "select",
+    "ingest_batch": "select insert",  # What closes or reverts a backfill is an event that came.
+    "backfill": "select insert update",  # To close and revert it.
     "event_conflict": "select",
     "quarantined_event": "select update",  # To release, discard and correct.
     "segment": "select",
@@ -197,6 +198,7 @@ ACROSS_TENANTS = {
     "event_conflict": "insert",
     "quarantined_event": "insert",
     "segment": "select insert update",
+    "backfill": "select",  # To hold it open, for which there is a right to one of its columns.
     "topic_place": "select insert update",
     "job": "select insert update delete",  # To forget what was done long ago.
     "audit_entry": "select",  # Besides, to give an entry its place: a right to three columns.

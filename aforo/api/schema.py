@@ -16,6 +16,7 @@ from aforo.api.types.actions import ActionQuery, ActionSubscription
 from aforo.api.types.aliases import AliasMutation
 from aforo.api.types.api_keys import ApiKeyMutation, ApiKeyQuery
 from aforo.api.types.audit import AuditQuery
+from aforo.api.types.backfills import BackfillMutation, BackfillQuery
 from aforo.api.types.billing import BillingQuery
 from aforo.api.types.billing_changes import BillingMutation
 from aforo.api.types.billing_streams import BillingSubscription
@@ -90,6 +91,7 @@ _QUERIES = (
     SubscriptionQuery,
     PortalQuery,
     MeteringQuery,
+    BackfillQuery,
     QuarantineQuery,
     ConservationQuery,
     StageQuery,
@@ -119,6 +121,7 @@ _MUTATIONS = (
     AliasMutation,
     PortalMutation,
     IngestionMutation,
+    BackfillMutation,
     QuarantineMutation,
     StageMutation,
     WalletMutation,

@@ -34,6 +34,8 @@ class Target:
     packing: Packing = Packing.ZSTD
     parallel: int = 4
     give_up_seconds: float = 600.0
+    backfill: str | None = None
+    """The name of the one that they are added to."""
     transport: httpx2.AsyncBaseTransport | None = None
     """In place of the network."""
 
@@ -62,7 +64,10 @@ async def import_file(source: Source, target: Target, *, state: Path, not_taken:
     `state`, and the same call goes on from there.
     """
     digest = digest_of(source.path)
-    header = Header(sha256=digest, options={**source.options, "url": target.url})
+    options = {**source.options, "url": target.url}
+    if target.backfill is not None:
+        options["backfill"] = target.backfill
+    header = Header(sha256=digest, options=options)
     journal, progress = Journal.open(state, header), Progress()
     finished = False
     try:
@@ -71,6 +76,7 @@ async def import_file(source: Source, target: Target, *, state: Path, not_taken:
             base_url=target.url,
             headers={"Authorization": f"Bearer {target.key}", "User-Agent": "aforo-import"},
             timeout=TIMEOUT_SECONDS,
+            params={} if target.backfill is None else {"backfill": target.backfill},
             transport=target.transport,
         ) as client:
             sender = Sender(client, packing=target.packing, give_up_seconds=target.give_up_seconds)

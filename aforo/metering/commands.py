@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from aforo.metering import taking
 from aforo.metering.carrying import carry
 from aforo.metering.deduplicate import KeyedEvent, keyed
 from aforo.metering.ingest import key_of, read_event
 from aforo.metering.known import known_now, known_of
-from aforo.metering.prepare import Known, Prepared, prepare, uncertain
+from aforo.metering.prepare import Known, Prepared, in_backfill, prepare, uncertain
 from aforo.metering.rounds import Batch
 from aforo.metering.taking import BatchRefused, take
 from aforo.metering.telling import Source, Told, outcomes
@@ -38,10 +39,12 @@ async def ingest(
     *,
     atomic: bool = False,
     source: Source = Source.INTERNAL,
+    backfill_id: UUID | None = None,
 ) -> IngestAnswer:
     """Give every event of a decoded batch its verdict, and keep the good ones.
 
-    What is accepted is durable by the time of the answer.
+    What is accepted is durable by the time of the answer. In a backfill it counts once that is
+    closed; there is no quarantine there, and nothing in it supersedes other events.
 
     Raises: `BatchRefused` where `atomic` is set and an event was rejected, in conflict or
     quarantined; `Unavailable`.
@@ -52,11 +55,17 @@ async def ingest(
     known = NOTHING
     async with answered_within(taking.ROUND_SECONDS_MAX):  # What is not remembered is looked up.
         stages = await remembered(runtime, tenant_id)
-        if items := _shaped(events, now, stages, verdicts):
+        items = _shaped(events, now, stages, verdicts)
+        if backfill_id is not None:
+            verdicts += [_ALONE.at(each.index, each.event.key) for each in items if each.corrects]
+            items = [each for each in items if not each.corrects]
+        if items:
             prepared, known = await _prepared(runtime, tenant_id, items, now, beginning(stages))
-    batch = Batch(tenant_id, now, len(events), prepared, verdicts)
+    if backfill_id is not None:
+        prepared = [in_backfill(one, backfill_id) for one in prepared]
+    batch = Batch(tenant_id, now, len(events), prepared, verdicts, backfill_id)
     try:
-        if runtime.topic is None:
+        if runtime.topic is None or backfill_id is not None:
             answer = await take(runtime, batch, atomic=atomic)
         else:
             answer = await carry(runtime, runtime.topic, batch, atomic=atomic)
@@ -136,6 +145,11 @@ def _both(known: Known, newer: Known) -> Known:
     return Known({**known.meters, **newer.meters}, {}, Hierarchy(customers, {}), {})
 
 
+_ALONE = rejected(
+    Stage.INGESTION,
+    "BAD_VALUE",
+    "an event of a backfill supersedes and voids no other: send it by itself, in no backfill",
+)
 _NO_TIME = rejected(
     Stage.INGESTION,
     "MISSING_FIELD",

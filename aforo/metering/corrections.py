@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import col
 
-from aforo.metering.aggregate import CORRECTIONS
+from aforo.metering.aggregate import CORRECTIONS, WHOLE_LOG
 from aforo.metering.ingest import KEY_LENGTH_MAX
 from aforo.metering.models import EventKey
 from aforo.metering.queries import watermark
@@ -75,9 +75,13 @@ async def by_the_log(events: Events, tenant_id: UUID, segment_id: int) -> tuple[
 
 
 async def corrected_customers(events: Events, tenant_id: UUID, segment_id: int) -> frozenset[UUID]:
-    """Whose events a segment supersedes."""
+    """Whose events a segment supersedes, or lets begin or cease to count with their backfill."""
     rows = await events.query(
-        f"SELECT DISTINCT customer_id FROM {CORRECTIONS} WHERE segment_id = {{segment:UInt64}}",
+        f"SELECT DISTINCT customer_id FROM {CORRECTIONS} "
+        "WHERE segment_id = {segment:UInt64} AND backfill_id = '' UNION DISTINCT "
+        f"SELECT DISTINCT customer_id FROM {WHOLE_LOG} WHERE type != '' AND backfill_id IN ("
+        f"SELECT backfill_id FROM {CORRECTIONS} "
+        "WHERE segment_id = {segment:UInt64} AND backfill_id != '')",
         {**_of(tenant_id, segment_id), "payer": EVERY_PAYER, "watermark": segment_id},
     )
     return frozenset(row["customer_id"] for row in rows)
@@ -131,6 +135,8 @@ _COLUMNS = (
     "customer_id",
     "type",
     "occurred_at",
+    "backfill_id",
+    "is_shown",
 )
 # A key is given to another event once it is forgotten, or free again: the last one is meant.
 _OF_SEGMENT = """
@@ -140,7 +146,8 @@ _OF_SEGMENT = """
         correcting.idempotency_key AS idempotency_key, correcting.type = '' AS is_void,
         correcting.reason AS reason, correcting.received_at AS received_at,
         place.1 AS superseded_id, place.2 AS superseded_segment, place.3 AS superseded_position,
-        place.4 AS customer_id, place.5 AS type, place.6 AS occurred_at
+        place.4 AS customer_id, place.5 AS type, place.6 AS occurred_at,
+        '' AS backfill_id, false AS is_shown
     FROM (
         SELECT *, SHA256(supersedes) AS superseded
         FROM log_of(tenant = {tenant:UUID}, payer = toUUID('EVERYONE'),
@@ -161,6 +168,13 @@ _OF_SEGMENT = """
         )
         GROUP BY key_hash
     ) AS target ON target.key_hash = correcting.superseded
+    UNION ALL
+    SELECT
+        tenant_id, segment_id, position, event_id, idempotency_key, false, reason, received_at,
+        toUUID('EVERYONE'), toUInt64(0), toUInt32(0), customer_id, type, occurred_at,
+        backfill_id, property_texts['shown'] = 'true'
+    FROM log_of(tenant = {tenant:UUID}, payer = toUUID('EVERYONE'), watermark = {segment:UInt64})
+    WHERE segment_id = {segment:UInt64} AND type = '' AND supersedes = ''
     SETTINGS use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 """.replace("EVERYONE", EVERY_PAYER)
 _FINGERPRINT = (

@@ -22,6 +22,11 @@ class KeyedEvent(msgspec.Struct, frozen=True):
     key_hash: bytes
     payload_hash: bytes
 
+    @property
+    def corrects(self) -> bool:
+        """Whether it supersedes another event."""
+        return self.event.supersedes is not None
+
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:

@@ -55,6 +55,7 @@ def _texts(event: StoredEvent, position: int) -> list[str]:
         event.trace,
         event.supersedes,
         event.reason,
+        event.backfill,
         str(position),
     ]
 
@@ -73,7 +74,7 @@ FINGERPRINT = """
             mapKeys(property_texts), mapValues(property_texts))), char(30)),
         ifNull(toString(cost), ''), cost_currency,
         arrayStringConcat(arrayMap(one -> toString(one), cost_rates), char(30)), trace,
-        supersedes, reason,
+        supersedes, reason, backfill_id,
         toString(position)
     ], char(31))), 1, 8))) AS content
 """

@@ -39,6 +39,16 @@ class QuarantineState(StrEnum):
     """It never counts, and has given its key back."""
 
 
+class BackfillState(StrEnum):
+    """Whether the events of a backfill count."""
+
+    OPEN = "OPEN"
+    """Not yet; events are added."""
+    CLOSED = "CLOSED"
+    REVERTED = "REVERTED"
+    """Not any more, for good."""
+
+
 class SegmentState(StrEnum):
     """How far a sealed segment has come."""
 
@@ -94,7 +104,9 @@ class EventInbox(TenantRow, table=True):
     content_bytes: int
     """How long the events are once they are unpacked."""
     corrections: int = 0
-    """How many of the events supersede another one."""
+    """How many of the events supersede another one, or close or revert a backfill."""
+    backfilled: int = 0
+    """How many belong to a backfill."""
     body: bytes
     """The enriched events, packed: a part of the archive file."""
     segment_id: int | None = Field(default=None, sa_type=sa.BigInteger)
@@ -115,6 +127,12 @@ class Segment(TenantRow, table=True):
             "segment_id",
             postgresql_where=sa.text("corrections > 0"),
         ),
+        sa.Index(
+            "segment_by_backfills",
+            "tenant_id",
+            "segment_id",
+            postgresql_where=sa.text("backfilled > 0"),
+        ),
     )
 
     segment_id: int = Field(
@@ -127,7 +145,9 @@ class Segment(TenantRow, table=True):
     state: SegmentState = choice(SegmentState, default=SegmentState.SEALED)
     events: int
     corrections: int = 0
-    """How many of its events supersede another one."""
+    """How many of its events supersede another one, or close or revert a backfill."""
+    backfilled: int = 0
+    """How many belong to a backfill."""
     sha256: bytes
     """Of the archive file's content."""
     previous_sha256: bytes
@@ -147,6 +167,22 @@ class TopicPlace(SQLModel, table=True):
     next_offset: int = Field(sa_type=sa.BigInteger)
     read_until: datetime = moment()
     """Whatever was sent before it has been read."""
+
+
+class Backfill(TenantTable, table=True):
+    """Events that arrive over a while, and begin or cease to count all at once."""
+
+    __tablename__ = "backfill"
+    __table_args__ = (sa.UniqueConstraint("tenant_id", "name"),)
+
+    name: str
+    reason: str
+    state: BackfillState = choice(BackfillState, default=BackfillState.OPEN)
+    closed_at: datetime | None = moment(default=None)
+    reverted_at: datetime | None = moment(default=None)
+    revert_reason: str | None = None
+    keys_freed_at: datetime | None = moment(default=None)
+    """When the keys of its events were given back, of one that was reverted."""
 
 
 class UsageSpan(TenantTable, table=True):

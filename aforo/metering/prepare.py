@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from aforo.metering.canonical import texts
 from aforo.metering.deduplicate import KeyedEvent
@@ -129,11 +130,57 @@ def _prepared(item: KeyedEvent, event_id: UUID, batch: _Batch) -> Prepared:
     return Prepared(item, event_id, at, now, key_hash, stored, trace)
 
 
+def in_backfill(one: Prepared, backfill_id: UUID) -> Prepared:
+    """The same event in a backfill, where nothing is set aside: whoever sends it is told what is
+    unknown, and sends it again."""
+    if isinstance(one.result, StoredEvent):
+        result: StoredEvent | Refusal = replace(one.result, backfill=str(backfill_id))
+    else:
+        why = one.result
+        result = Refusal(VerdictKind.REJECTED, why.stage, why.code, why.message)
+    return replace(one, result=result)
+
+
+def change_of_backfill(
+    event_id: UUID, backfill_id: UUID, at: datetime, *, is_shown: bool
+) -> StoredEvent:
+    """What says in the log that a backfill counts from now on, or not any more."""
+    said = "true" if is_shown else "false"
+    return _nobodys(
+        event_id,
+        f"backfill {backfill_id} {'closed' if is_shown else 'reverted'}",
+        at,
+        properties=f'{{"shown":{said}}}',
+        texts={"shown": said},
+        backfill=str(backfill_id),
+    )
+
+
 def _void(item: KeyedEvent, event_id: UUID, batch: _Batch) -> StoredEvent:
-    """A void as it stands in the log: nobody's. What it voids is known by its key alone."""
+    """A void as it stands in the log. What it voids is known by its key alone."""
+    return _nobodys(
+        event_id,
+        item.event.key,
+        batch.now,
+        properties=item.properties,
+        trace=batch.trace,
+        supersedes=item.event.supersedes or "",
+        reason=item.event.reason or "",
+    )
+
+
+def _nobodys(
+    event_id: UUID,
+    key: str,
+    at: datetime,
+    *,
+    properties: str,
+    texts: dict[str, str] | None = None,
+    **more: str,
+) -> StoredEvent:
     return StoredEvent(
         event_id=event_id,
-        idempotency_key=item.event.key,
+        idempotency_key=key,
         type=VOID,
         customer_id=NOBODY,
         team_id=None,
@@ -141,16 +188,14 @@ def _void(item: KeyedEvent, event_id: UUID, batch: _Batch) -> StoredEvent:
         customer_key_id=None,
         subscription_id=NOBODY,
         product_id=NOBODY,
-        occurred_at=batch.now,
-        received_at=batch.now,
-        properties=item.properties,
+        occurred_at=at,
+        received_at=at,
+        properties=properties,
         cost=None,
         cost_currency="",
         cost_rates=(),
-        trace=batch.trace,
-        supersedes=item.event.supersedes or "",
-        reason=item.event.reason or "",
-        texts={},
+        texts=texts or {},
+        **more,
     )
 
 

@@ -15,13 +15,14 @@ INSERT_EVENTS = f"""
     INSERT INTO events (
         tenant_id, segment_id, position, event_id, key_hash, idempotency_key, type, customer_id,
         team_id, agent_id, customer_key_id, subscription_id, product_id, occurred_at, received_at,
-        properties, property_texts, cost, cost_currency, cost_rates, trace, supersedes, reason
+        properties, property_texts, cost, cost_currency, cost_rates, trace, supersedes, reason,
+        backfill_id
     )
     SELECT
         {{tenant:UUID}}, {{segment:UInt64}}, rowNumberInAllBlocks(), eventId,
         SHA256(idempotencyKey), idempotencyKey, type, customerId, teamId, agentId, customerKeyId,
         subscriptionId, productId, occurredAt, receivedAt, properties, texts, cost, costCurrency,
-        costRates, trace, supersedes, reason
+        costRates, trace, supersedes, reason, backfill
     FROM input('
         eventId UUID, idempotencyKey String, type String, customerId UUID,
         teamId Nullable(UUID), agentId Nullable(UUID), customerKeyId Nullable(UUID),
@@ -29,7 +30,7 @@ INSERT_EVENTS = f"""
         occurredAt DateTime64(6, \\'UTC\\'), receivedAt DateTime64(6, \\'UTC\\'),
         properties String, texts Map(String, String),
         cost Nullable(Decimal(76, 30)), costCurrency String, costRates Array(UUID),
-        trace String, supersedes String, reason String
+        trace String, supersedes String, reason String, backfill String
     ')
     SETTINGS date_time_input_format = 'best_effort', max_threads = 1, max_insert_threads = 1,
         input_format_parallel_parsing = 0, input_format_skip_unknown_fields = 1,

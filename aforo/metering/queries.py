@@ -296,7 +296,7 @@ async def count_events(
 
 
 def _wanted(customer_id: UUID | None, event_type: str | None) -> tuple[list[str], dict[str, Any]]:
-    wanted, parameters = ["type != ''"], dict[str, Any]()
+    wanted, parameters = ["type != '' AND is_shown"], dict[str, Any]()
     if customer_id is not None:
         wanted.append("customer_id = {customer:UUID}")
         parameters["customer"] = str(customer_id)

@@ -143,7 +143,7 @@ async def _advance(scope: Scope, segment: Confirmed) -> None:
     if kept or holders:
         by_customer: dict[UUID, list[StoredEvent]] = {each: [] for each in customer_ids}
         for event in segment.events():
-            if not event.is_void:
+            if not event.is_void and not event.backfill:
                 by_customer[event.customer_id].append(event)
         moved = await _moved(scope, segment, kept, by_customer, gap)
         if moved:

@@ -165,7 +165,11 @@ def _microseconds(at: datetime) -> int:
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-OF_SPAN = "segment_id > {after:UInt64}"
+ROLLED = "segment_id <= {through:UInt64} AND backfill_id = ''"
+LEFT_OUT = "segment_id <= {through:UInt64} AND backfill_id != ''"
+"""Of the segments that are rolled up, the events that are and those that are not: backfills begin
+and cease to count long after they came."""
+OF_SPAN = "segment_id > {after:UInt64} AND backfill_id = ''"
 """With the watermark at the last segment of a span: its events."""
 _DAY = "toDateTime(toStartOfDay({}, 'UTC'), 'UTC')"
 _QUARTER = "toDateTime(toStartOfFifteenMinutes({}), 'UTC')"

@@ -55,6 +55,8 @@ class RolledUp:
     """The last segment; 0 where nothing is."""
     ends: Sequence[int] = ()
     """The last segment of each span; of none where nothing was superseded behind the first one."""
+    has_backfills: bool = False
+    """Whether some of the segments have events of backfills, which are not rolled up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +123,17 @@ async def rolled_up(scope: Scope, meter_id: UUID, watermark: int) -> RolledUp:
         ends.append(last)
         if events:
             span_ids.append(span_id)
-    if ends and not await _is_superseded_between(scope, ends[0], watermark):
+    if ends and not await _any_segment(
+        scope,
+        col(Segment.corrections) > 0,
+        col(Segment.segment_id) > ends[0],
+        col(Segment.segment_id) <= watermark,
+    ):
         ends = []
-    return RolledUp(span_ids, through, ends)
+    has_backfills = await _any_segment(
+        scope, col(Segment.backfilled) > 0, col(Segment.segment_id) <= through
+    )
+    return RolledUp(span_ids, through, ends, has_backfills)
 
 
 async def checksums(scope: Scope, meter: Meter, span: UsageSpan) -> dict[str, Checksum]:
@@ -240,17 +250,8 @@ async def _end_of_span(scope: Scope, after: int, watermark: int, span_events: in
     return cut([(segment_id, events) for segment_id, events in rows], span_events)
 
 
-async def _is_superseded_between(scope: Scope, after: int, until: int) -> bool:
-    """Whether some of the segments supersede anything."""
-    found = await scope.db.scalar(
-        sa.select(col(Segment.segment_id))
-        .where(
-            col(Segment.corrections) > 0,
-            col(Segment.segment_id) > after,
-            col(Segment.segment_id) <= until,
-        )
-        .limit(1)
-    )
+async def _any_segment(scope: Scope, *where: sa.ColumnElement[bool]) -> bool:
+    found = await scope.db.scalar(sa.select(col(Segment.segment_id)).where(*where).limit(1))
     return found is not None
 
 

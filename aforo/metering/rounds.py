@@ -24,6 +24,8 @@ class Batch(NamedTuple):
     prepared: Sequence[Prepared]
     verdicts: Sequence[Verdict]
     """On the events that were refused before anything was looked up."""
+    backfill_id: UUID | None = None
+    """What its events are added to."""
 
 
 class Place(NamedTuple):

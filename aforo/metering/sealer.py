@@ -141,6 +141,7 @@ async def _seal_segment(
         tenant_id=tenant_id,
         events=sum(pack.events for pack in packs),
         corrections=sum(pack.corrections for pack in packs),
+        backfilled=sum(pack.backfilled for pack in packs),
         sha256=archive.digest(b"".join(pack.body for pack in packs)),
         previous_sha256=previous or GENESIS,
         sealed_at=runtime.clock.now(),
@@ -314,7 +315,7 @@ async def _finish(runtime: Runtime, segment: Segment, customers: Collection[UUID
 async def _announce(runtime: Runtime, done: Confirmed) -> None:
     live = runtime.live.of(done.tenant_id)
     last = unpacked(b"\n".join(done.lines.splitlines()[-LIVE_EVENTS_MAX:]))
-    for event in [event for event in last if not event.is_void]:
+    for event in [event for event in last if not event.is_void and not event.backfill]:
         live.announce("events", _shown(event, done.segment_id))
     live.announce("kpis", {"after": "segment.confirmed"})
     await live.flush()
@@ -340,8 +341,8 @@ def _shown(event: StoredEvent, segment_id: int) -> Mapping[str, Any]:
 # finds, and of the rest what the sort key finds of the same events.
 _PROJECTED = f"""
     SELECT count() AS events, groupBitXor(key_xor) AS xor FROM {WHOLE_LOG}
-    WHERE segment_id = {{segment:UInt64}} AND key_hash NOT IN (
-        SELECT key_hash FROM stored_events_of(tenant = {{tenant:UUID}})
+    WHERE segment_id = {{segment:UInt64}} AND (key_hash, backfill_id) NOT IN (
+        SELECT key_hash, backfill_id FROM stored_events_of(tenant = {{tenant:UUID}})
         WHERE segment_id < {{segment:UInt64}}
             AND (customer_id, type, toStartOfHour(occurred_at), key_hash) IN (
                 SELECT customer_id, type, toStartOfHour(occurred_at), key_hash
@@ -353,9 +354,9 @@ _PROJECTED = f"""
 """.replace("{watermark:UInt64}", "{segment:UInt64}")
 # At least one row, however many events it has.
 _UNSEALED = sa.text("""
-    SELECT tenant_id, seq, events, corrections, body
+    SELECT tenant_id, seq, events, corrections, backfilled, body
     FROM (
-        SELECT tenant_id, seq, events, corrections, body,
+        SELECT tenant_id, seq, events, corrections, backfilled, body,
             row_number() OVER before AS place,
             sum(events) OVER before AS events_until,
             sum(content_bytes) OVER before AS bytes_until

@@ -52,14 +52,22 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """The key of the event that it takes the place of, or voids."""
     reason: str = ""
     """Why it does, for people."""
+    backfill: str = ""
+    """The id of the backfill that it belongs to; or, if it is nobody's, that it closes or reverts:
+    then its properties say whether that one is `shown`."""
     texts: dict[str, str] | None = None
     """The properties as `aforo.metering.canonical.texts` gives them; None in what was kept before
     they were written out."""
 
     @property
     def is_void(self) -> bool:
-        """Whether it counts for nobody, and only takes another event out of the count."""
+        """Whether it counts for nobody, and only says something of other events."""
         return self.type == VOID
+
+    @property
+    def is_correction(self) -> bool:
+        """Whether it changes what of other events counts."""
+        return self.is_void or self.supersedes != ""
 
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -80,7 +88,9 @@ class Pack(NamedTuple):
     content_bytes: int
     """How long they are once they are unpacked."""
     corrections: int
-    """How many of them supersede another event."""
+    """How many of them change what of other events counts."""
+    backfilled: int
+    """How many belong to a backfill."""
 
 
 def packed(events: Sequence[StoredEvent]) -> Pack:
@@ -92,7 +102,8 @@ def packed(events: Sequence[StoredEvent]) -> Pack:
         received_at,
         len(events),
         len(lines),
-        sum(1 for event in events if event.supersedes),
+        sum(1 for event in events if event.is_correction),
+        sum(1 for event in events if event.backfill),
     )
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from aforo.metering.backfills import still_open
 from aforo.metering.deduplicate import KnownKey
 from aforo.metering.models import (
     EventConflict,
@@ -104,6 +105,9 @@ async def take_in(
     # Before anything is written: then what supersedes an event is the younger transaction of the
     # two, and reaches the log after it or together with it.
     targets = await _targets(db, sorted_out.targets) if sorted_out.targets else {}
+    if any(batch.backfill_id for batch in batches):
+        batches = await still_open(db, batches)
+        sorted_out = SortedOut(batches)
     known = await _take_keys(db, sorted_out)
     if sorted_out.targets:
         await _supersede(db, sorted_out, known, targets)
@@ -255,6 +259,7 @@ async def _keep(db: AsyncSession, kept: Sequence[tuple[UUID, Prepared]]) -> None
             [pack.events for _, pack in packs],
             [pack.content_bytes for _, pack in packs],
             [pack.corrections for _, pack in packs],
+            [pack.backfilled for _, pack in packs],
             [pack.body for _, pack in packs],
         )
     if aside:
@@ -384,8 +389,10 @@ FROM unnest($1::uuid[], $2::bytea[], $3::uuid[]) AS one (tenant_id, key_hash, ev
 WHERE event_key.tenant_id = one.tenant_id AND event_key.key_hash = one.key_hash
 """
 _INSERT_INBOX = """
-INSERT INTO event_inbox (tenant_id, received_at, events, content_bytes, corrections, body)
+INSERT INTO event_inbox
+    (tenant_id, received_at, events, content_bytes, corrections, backfilled, body)
 SELECT * FROM unnest(
-    $1::uuid[], $2::timestamptz[], $3::integer[], $4::integer[], $5::integer[], $6::bytea[]
+    $1::uuid[], $2::timestamptz[], $3::integer[], $4::integer[], $5::integer[], $6::integer[],
+    $7::bytea[]
 )
 """

@@ -16,6 +16,8 @@ from aforo.metering.aggregate import NEWEST_ALONE, selection
 from aforo.metering.cuts import Cut, blocked_events, counted_events
 from aforo.metering.queries import IN_PERIOD, moment, rule_of, shortest
 from aforo.metering.rollup import (
+    LEFT_OUT,
+    ROLLED,
     ROLLUPS,
     STEPS,
     SUMS,
@@ -266,9 +268,8 @@ class _Reading:
         return "".join(columns)
 
     def _parts(self, rule: MeterRule, rolled: RolledUp) -> Iterator[_Part]:
-        """What is rolled up by days and quarters, what the log has in place of those of them that
-        were corrected since, what it has at the edges of the period, and behind the roll-ups. Those
-        who are over a limit are read from the log alone, without what is blocked."""
+        """What is rolled up; from the log what was corrected since, the edges of the period,
+        backfills, what is behind the roll-ups, and those who are over a limit."""
         sums = SUMS[rule.aggregation]
         others = "true"
         if self.cuts:
@@ -293,14 +294,16 @@ class _Reading:
                     since = superseded_since(level)
                     sql += f" AND (customer_id, bucket) NOT IN ({since})"
                     in_place = (
-                        f"segment_id <= {{through:UInt64}} AND {place_of(level)} IN ({since}) "
+                        f"{ROLLED} AND {place_of(level)} IN ({since}) "
                         f"AND {others} AND {in_periods('occurred_at', periods)}"
                     )
                     yield _from_log(rule, in_place)
                 yield _Part(sql, at="bucket", events="sum(events)", columns=sums.of_rollups)
             if within.edges:
                 at_edges = f"{others} AND {in_periods('occurred_at', within.edges)}"
-                yield _from_log(rule, f"segment_id <= {{through:UInt64}} AND {at_edges}")
+                yield _from_log(rule, f"{ROLLED} AND {at_edges}")
+        if rolled.has_backfills:
+            yield _from_log(rule, f"{LEFT_OUT} AND {others} AND {IN_PERIOD}")
         if rolled.through < self.of.watermark or not rolled.span_ids:
             yield _from_log(rule, f"segment_id > {{through:UInt64}} AND {others} AND {IN_PERIOD}")
 

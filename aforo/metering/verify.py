@@ -94,9 +94,9 @@ async def archived(runtime: Runtime, segment: Segment) -> Archived:
     if len(events) != segment.events:
         fault = f"{path} holds {len(events)} events, {segment.events} were sealed"
         return Archived(segment, None, fault)
-    superseding = sum(1 for event in events if event.supersedes)
-    if superseding != segment.corrections:
-        fault = f"{path} holds {superseding} events that supersede others, {segment.corrections} "
+    correcting = sum(1 for event in events if event.is_correction)
+    if correcting != segment.corrections:
+        fault = f"{path} holds {correcting} events that correct others, {segment.corrections} "
         return Archived(segment, None, f"{fault}were sealed")
     return Archived(segment, events)
 

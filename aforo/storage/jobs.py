@@ -25,6 +25,7 @@ class JobName(StrEnum):
     CHECK_UNITS = "check_units"
     RECONCILE_QUOTAS = "reconcile_quotas"
     RELEASE_QUARANTINED = "release_quarantined"
+    FREE_KEYS = "free_keys"
 
 
 class JobState(StrEnum):

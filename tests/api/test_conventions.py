@@ -25,6 +25,7 @@ from tests.api.walk import SCHEMA
 VERBS = {
     "amend": "another event in the place of one",
     "change": "another role for a member, or another password",
+    "close": "a thing that is whole, and takes effect",
     "correct": "other values beside those that were sent, which stay",
     "create": "a new thing",
     "delete": "the end of a thing that leaves no trace",
@@ -40,6 +41,7 @@ VERBS = {
     "remove": "a person or a part of a thing",
     "replay": "many messages once more",
     "resend": "the same message once more",
+    "revert": "what was done, so that it counts no more",
     "revoke": "an end at once",
     "rotate": "a new secret in place of an old one",
     "send": "a message to somebody outside",

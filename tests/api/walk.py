@@ -41,6 +41,7 @@ LEFT_OUT = {
     *(
         "after",
         "asOf",
+        "backfill",
         "properties",
         "externalId",
         "meterCode",

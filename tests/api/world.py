@@ -63,6 +63,7 @@ async def make_world(runtime: Runtime, mark: str) -> World:
     ids["BillRun"] = await made(graphql, "startBillRun", until="2026-11-20T12:00:00Z")
     await worker.drain(runtime, tenant_id)
     await client.post("/v1/persisted-documents", json={mark: "{ tenant { name } }"})
+    ids["Backfill"] = await made(graphql, "startBackfill", name=mark, reason=mark)
     found = await graphql(_FOUND)
     for kind, path in _PATHS.items():
         thing: Any = found

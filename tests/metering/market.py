@@ -57,9 +57,13 @@ class Market:
             **change,
         }
 
-    async def take(self, *events: object, atomic: bool = False) -> IngestAnswer:
+    async def take(
+        self, *events: object, atomic: bool = False, backfill: UUID | None = None
+    ) -> IngestAnswer:
         """Ingest one batch."""
-        return await ingest(self.runtime, self.tenant_id, events, atomic=atomic)
+        return await ingest(
+            self.runtime, self.tenant_id, events, atomic=atomic, backfill_id=backfill
+        )
 
     async def waiting(self) -> list[StoredEvent]:
         """The events that are in the inbox, in its order."""

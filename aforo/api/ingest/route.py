@@ -31,6 +31,7 @@ from aforo.api.protocol.rates import take_events
 from aforo.metering.commands import BatchRefused
 from aforo.metering.telling import Source
 from aforo.metering.verdicts import IngestAnswer, Verdict
+from aforo.sdk.errors import Conflict, NotFound
 from aforo.storage.scope import Runtime
 from aforo.tenants.permissions import Permission
 
@@ -57,6 +58,7 @@ async def events(request: Request) -> Response:
     credential = await identify(runtime, bearer_token(request))
     demand(credential.caller, {Permission.INGEST: "/v1/events"})
     atomic, form, encoding = _atomic(request), form_of(request), encoding_of(request)
+    backfill = _backfill(request)
     source = _source(request, form)
     await take_events(runtime, credential.caller, 1)  # Before the body is read and parsed.
     body = await read_body(request, bytes_max=BODY_BYTES_MAX)
@@ -64,8 +66,16 @@ async def events(request: Request) -> Response:
     headers = await take_events(runtime, credential.caller, len(batch) - 1)
     try:
         answer = await take(
-            runtime, credential.caller.tenant_id, batch, source=source, atomic=atomic
+            runtime,
+            credential.caller.tenant_id,
+            batch,
+            source=source,
+            atomic=atomic,
+            backfill=backfill,
         )
+    except (Conflict, NotFound) as error:
+        status = HTTPStatus.NOT_FOUND if isinstance(error, NotFound) else HTTPStatus.CONFLICT
+        raise Refused(status, error.code, error.message, field="backfill") from error
     except BatchRefused as refused:
         return json_response(
             _body(refused.answer), HTTPStatus.UNPROCESSABLE_ENTITY, headers=headers
@@ -104,6 +114,13 @@ def _atomic(request: Request) -> bool:
     if len(given) > 1 or given[0] not in _SWITCH:
         raise Refused(400, "BAD_REQUEST", "atomic is true or false", field="atomic")
     return _SWITCH[given[0]]
+
+
+def _backfill(request: Request) -> str | None:
+    given = request.query_params.getlist("backfill")
+    if len(given) > 1 or given == [""]:
+        raise Refused(400, "BAD_REQUEST", "backfill is the name of one", field="backfill")
+    return given[0] if given else None
 
 
 def _body(answer: IngestAnswer) -> dict[str, Any]:

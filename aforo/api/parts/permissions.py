@@ -88,6 +88,7 @@ READ: Mapping[str, Permission] = MappingProxyType(
         "Event": Permission.USAGE_READ,
         "EventCorrection": Permission.USAGE_READ,
         "EventBlock": Permission.USAGE_READ,
+        "Backfill": Permission.USAGE_READ,
         "DiscardedEvents": Permission.USAGE_READ,
         "IngestionBalance": Permission.USAGE_READ,
         "IngestionBalances": Permission.USAGE_READ,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from aforo.metering.backfills import open_backfill
 from aforo.metering.commands import ingest
 from aforo.metering.telling import Source
 from aforo.metering.verdicts import IngestAnswer
@@ -20,13 +21,21 @@ async def take(
     *,
     source: Source,
     atomic: bool = False,
+    backfill: str | None = None,
 ) -> IngestAnswer:
     """Give decoded events their verdicts. What is accepted is durable by the time of the answer.
 
-    Raises: `BatchRefused` where `atomic` is set and not every event is good; `Unavailable`.
+    `backfill` names the one that they are added to. Raises: `BatchRefused` where `atomic` is set
+    and not every event is good; `NotFound` or `Conflict` for the backfill; `Unavailable`.
     """
     async with answered_within(INGESTION_TIMEOUT_SECONDS):  # The keys make it safe to send again.
-        answer = await ingest(runtime, tenant_id, events, atomic=atomic, source=source)
+        backfill_id = None
+        if backfill is not None:
+            async with runtime.scope(tenant_id) as scope:
+                backfill_id = await open_backfill(scope, backfill)
+        answer = await ingest(
+            runtime, tenant_id, events, atomic=atomic, source=source, backfill_id=backfill_id
+        )
     EVENTS.labels("accepted").inc(answer.accepted)
     EVENTS.labels("duplicate").inc(answer.duplicates)
     EVENTS.labels("conflict").inc(answer.conflicts)

@@ -9,7 +9,7 @@ import strawberry
 from aforo.api.auth.requests import Refused
 from aforo.api.parts.context import Info
 from aforo.api.parts.fields import mutation, publish_enum
-from aforo.api.parts.problems import InvalidProblem, Problem
+from aforo.api.parts.problems import ConflictProblem, InvalidProblem, NotFoundProblem, Problem
 from aforo.api.parts.scalars import JSON, show_moment
 from aforo.api.parts.taking import take
 from aforo.api.protocol.rates import take_events
@@ -83,6 +83,9 @@ class IngestEventsInput:
     atomic: bool = strawberry.field(
         default=False,
         description="Whether none is kept unless each is accepted or a duplicate.",
+    )
+    backfill: str | None = strawberry.field(
+        default=None, description="The name of the open backfill that they are added to."
     )
 
 
@@ -164,7 +167,7 @@ class EventsRefusedProblem(Problem):
 
 _RESULT = "The verdicts, or why nothing was taken."
 IngestEventsResult = Annotated[
-    IngestedEvents | EventsRefusedProblem | InvalidProblem,
+    IngestedEvents | EventsRefusedProblem | InvalidProblem | NotFoundProblem | ConflictProblem,
     strawberry.union("IngestEventsResult", description=_RESULT),
 ]
 AmendEventResult = Annotated[
@@ -189,7 +192,7 @@ class IngestionMutation:
     async def ingest_events(self, info: Info, input: IngestEventsInput) -> IngestEventsResult:
         _demand_at_most(EVENTS_MAX, input.events, field="events")
         sent = [event.sent() for event in input.events]
-        return await _send(info, sent, atomic=input.atomic, field="events")
+        return await _send(info, sent, atomic=input.atomic, field="events", backfill=input.backfill)
 
     @mutation(
         "Send an event that takes the place of another one: from now on it counts in its stead. "
@@ -230,7 +233,7 @@ def _demand_at_most(most: int, given: Sequence[object], *, field: str) -> None:
 
 
 async def _send(
-    info: Info, events: Sequence[object], *, atomic: bool, field: str
+    info: Info, events: Sequence[object], *, atomic: bool, field: str, backfill: str | None = None
 ) -> IngestedEvents | EventsRefusedProblem:
     runtime, caller = info.context.runtime, info.context.caller
     try:
@@ -239,7 +242,14 @@ async def _send(
         wait = int(refused.headers["Retry-After"])
         raise Unavailable(refused.message, code=refused.code, retry_after_seconds=wait) from refused
     try:
-        answer = await take(runtime, caller.tenant_id, events, source=Source.GRAPHQL, atomic=atomic)
+        answer = await take(
+            runtime,
+            caller.tenant_id,
+            events,
+            source=Source.GRAPHQL,
+            atomic=atomic,
+            backfill=backfill,
+        )
     except BatchRefused as error:
         return EventsRefusedProblem(
             code="BATCH_REFUSED",
