@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from aforo.metering import taking
 from aforo.metering.carrying import carry
 from aforo.metering.deduplicate import KeyedEvent, keyed
 from aforo.metering.ingest import key_of, read_event
@@ -19,7 +18,6 @@ from aforo.metering.verdicts import IngestAnswer, Refusal, Stage, Verdict, rejec
 from aforo.sdk.ids import TenantId
 from aforo.stages.queries import remembered
 from aforo.stages.registry import InForce
-from aforo.storage.faults import answered_within
 from aforo.storage.live_windows import Window
 from aforo.storage.scope import Runtime
 from aforo.storage.tables import new_id
@@ -50,17 +48,16 @@ async def ingest(
     quarantined; `Unavailable`.
     """
     now = runtime.clock.now()
+    stages = await remembered(runtime, tenant_id)
     verdicts: list[Verdict] = []
     prepared: list[Prepared] = []
     known = NOTHING
-    async with answered_within(taking.ROUND_SECONDS_MAX):  # What is not remembered is looked up.
-        stages = await remembered(runtime, tenant_id)
-        items = _shaped(events, now, stages, verdicts)
-        if backfill_id is not None:
-            verdicts += [_ALONE.at(each.index, each.event.key) for each in items if each.corrects]
-            items = [each for each in items if not each.corrects]
-        if items:
-            prepared, known = await _prepared(runtime, tenant_id, items, now, beginning(stages))
+    items = _shaped(events, now, stages, verdicts)
+    if backfill_id is not None:
+        verdicts += [_ALONE.at(each.index, each.event.key) for each in items if each.corrects]
+        items = [each for each in items if not each.corrects]
+    if items:
+        prepared, known = await _prepared(runtime, tenant_id, items, now, beginning(stages))
     if backfill_id is not None:
         prepared = [in_backfill(one, backfill_id) for one in prepared]
     batch = Batch(tenant_id, now, len(events), prepared, verdicts, backfill_id)
