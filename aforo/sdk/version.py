@@ -7,7 +7,7 @@ that is written for 1.2 works with 1.2, 1.3 and every later 1, and with no 2.
 import re
 from dataclasses import dataclass
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 STATEMENT = "aforo_sdk"
 """The constant by which a plugin's module says what it is written for: `aforo_sdk = "1.0"`."""
@@ -30,6 +30,12 @@ EDITIONS = (
         "0.1.0",
         "pricing models, tax engines, payment gateways, detectors, notifiers, AI features, and "
         "the contract suites",
+    ),
+    Edition(
+        "1.1.0",
+        "0.1.0",
+        "`PricingModel.entitlement_code` and `Usage.included`: a model may take what it includes "
+        "from an entitlement",
     ),
 )
 """Every version there has been, the oldest first; the last is this one."""

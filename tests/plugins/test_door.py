@@ -91,7 +91,7 @@ def test_an_installed_plugin_says_what_it_is_written_for(install: Install, state
     install("acme_x", {"acme_x.py": f"raise SystemExit\n{statement}\n"})
     assert refusal() == (
         "plugin 'main' of acme-pricing 3.1 does not say which SDK it is written for: add the line "
-        '`aforo_sdk = "1.0"` to its module'
+        '`aforo_sdk = "1.1"` to its module'
     )
 
 

@@ -62,7 +62,7 @@ def test_a_file_joins_the_installed_plugins(tmp_path: Path) -> None:
         ),
         (
             'aforo_sdk = "7.0"\n' + GOOD.replace('aforo_sdk = "1.0"\n', ""),
-            "the plugin PATH is written for SDK 7.0, and Aforo 0.1.0 has SDK 1.0.0: upgrade Aforo, "
+            "the plugin PATH is written for SDK 7.0, and Aforo 0.1.0 has SDK 1.1.0: upgrade Aforo, "
             "or install an older the plugin",
         ),
         (

@@ -59,6 +59,8 @@ class Setup:
     timeout_seconds: float = 0.15
     """Less than what Envoy waits for us, which is 0.2 unless it is told otherwise."""
     decisions_max: int = 100_000
+    exit_seconds: float = 5.0
+    """How long the end waits for what is to be sent; the rest stays in the spool for the next."""
     now: Callable[[], datetime] = utc_now
 
 
@@ -177,7 +179,7 @@ def create_app(setup: Setup, rules: Rules) -> Starlette:
                 following.cancel()
                 await asyncio.wait([following], timeout=CANCEL_AGAIN_SECONDS)
             await client.aclose()
-            await asyncio.to_thread(meter.close)
+            await asyncio.to_thread(meter.close, setup.exit_seconds)
 
     async def check(request: Request) -> Response:
         gate: Gate = request.app.state.gate

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from aforo.sdk import Amount, PricedLine, PricingModel, Quantity, Usage, divide, hookimpl
 
-aforo_sdk = "1.0"
+aforo_sdk = "1.1"
 
 
 class Blocks(PricingModel):

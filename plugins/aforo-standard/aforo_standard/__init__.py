@@ -23,7 +23,7 @@ from aforo_standard.pricing.percentage import Percentage
 from aforo_standard.pricing.quota import Quota
 from aforo_standard.pricing.volume import Volume
 
-aforo_sdk = "1.0"
+aforo_sdk = "1.1"
 
 
 @hookimpl

@@ -70,7 +70,9 @@ class Envoy:
 @asynccontextmanager
 async def standing(url: str, key: str, spool: Path, rules: Rules = RULES) -> AsyncIterator[Envoy]:
     """The gateway on a port of its own, and Envoy before it."""
-    setup = Setup(url=url, key=key, spool=spool, timeout_seconds=5, now=lambda: NOW)
+    setup = Setup(
+        url=url, key=key, spool=spool, timeout_seconds=5, exit_seconds=0.5, now=lambda: NOW
+    )
     server = uvicorn.Server(uvicorn.Config(create_app(setup, rules), log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
