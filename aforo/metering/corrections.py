@@ -178,7 +178,5 @@ _OF_SEGMENT = """
     SETTINGS use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 """.replace("EVERYONE", EVERY_PAYER)
 _FINGERPRINT = (
-    "count() AS corrections, groupBitXor(cityHash64("
-    + ", ".join(f"{name}" for name in _COLUMNS)
-    + ")) AS content"
+    "count() AS corrections, groupBitXor(cityHash64(" + ", ".join(_COLUMNS) + ")) AS content"
 )

@@ -314,9 +314,10 @@ async def _finish(runtime: Runtime, segment: Segment, customers: Collection[UUID
 
 async def _announce(runtime: Runtime, done: Confirmed) -> None:
     live = runtime.live.of(done.tenant_id)
-    last = unpacked(b"\n".join(done.lines.splitlines()[-LIVE_EVENTS_MAX:]))
-    for event in [event for event in last if not event.is_void and not event.backfill]:
-        live.announce("events", _shown(event, done.segment_id))
+    last = done.lines.rstrip().rsplit(b"\n", LIVE_EVENTS_MAX)[-LIVE_EVENTS_MAX:]
+    for event in unpacked(b"\n".join(last)):
+        if not event.is_void and not event.backfill:
+            live.announce("events", _shown(event, done.segment_id))
     live.announce("kpis", {"after": "segment.confirmed"})
     await live.flush()
 

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -13,6 +14,7 @@ from aforo import worker
 from aforo.metering import archive, queries, sealer
 from aforo.metering.models import SegmentState
 from aforo.metering.sealer import SegmentMismatchError
+from aforo.metering.stored import lines_of, packed
 from aforo.sdk.errors import Unavailable
 from aforo.sdk.ids import TenantId
 from aforo.storage import clickhouse, redis
@@ -153,6 +155,24 @@ async def test_a_key_that_was_forgotten_counts_once_and_parks_what_came_later(
         assert await queries.watermark(scope) >= first.segment_id
     assert len(await market.rows("event_inbox")) == 1
     assert await market.used("tokens") == 10
+
+
+@pytest.mark.parametrize("form", ["packed", "plain"])
+async def test_events_that_were_kept_before_their_texts_were_come_into_the_log_with_them(
+    market: Market, form: str
+) -> None:
+    await market.take(*(market.event(properties={"tokens": count}) for count in (3, 4)))
+    older = packed([msgspec.structs.replace(one, texts=None) for one in await market.waiting()])
+    async with market.runtime.system("keep events as they were kept once") as db:
+        await db.execute(
+            sa.text("UPDATE event_inbox SET body = :body WHERE tenant_id = :tenant"),
+            {
+                "tenant": market.tenant_id,
+                "body": older.body if form == "packed" else lines_of(older.body),
+            },
+        )
+    await market.seal()
+    assert await market.used("tokens") == 7
 
 
 async def test_a_sealed_event_that_was_changed_is_not_let_into_the_log(
